@@ -1,0 +1,258 @@
+"""`livelatent models`: list, pull, add and check models."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from bridge.errors import ConfigError
+from engines import paths
+from engines.errors import ModelError
+from engines.modelfile import NO_CONTROLNET, Download, Family
+from engines.registry import ControlEntry, ModelEntry, Registry
+from pipelines.params import Params
+
+if TYPE_CHECKING:
+    from engines.pull import Pull
+
+_REFRESH_S = 0.2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The sub-commands and their options."""
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    commands.add_parser("list", help="every model, its licence, its size, and whether it is here")
+    pull = commands.add_parser("pull", help="fetch a model (again after a failure: files that are whole are kept)")
+    pull.add_argument("id", nargs="+", help="id of the model, from `livelatent models list`")
+    _configure_add(commands.add_parser("add", help="put a model of your own under an id"))
+    check = commands.add_parser("check", help="verify every file of the models that are here")
+    check.add_argument("id", nargs="*", help="id of the model; all of them without one")
+
+
+def _configure_add(add: argparse.ArgumentParser) -> None:
+    add.add_argument("path", type=Path, help="a diffusers folder, or a checkpoint in one .safetensors file")
+    add.add_argument("--id", required=True, help="the name to call it by: a-z 0-9 _ -")
+    add.add_argument("--family", choices=get_args(Family), help="what it is built like (found out without this)")
+    add.add_argument("--copy", action="store_true", help="copy the folder instead of linking to it")
+    add.add_argument("--force", action="store_true", help="replace the model that has this id")
+    add.add_argument(
+        "--lora", action="append", default=[], metavar="LORA[@WEIGHT]", help="over it: a .safetensors, or lcm-lora-sd15"
+    )
+    add.add_argument(
+        "--prediction", choices=("epsilon", "v_prediction", "sample"), default="",
+        help="what a checkpoint in one file predicts: v_prediction for SD 2.1 at 768²",
+    )  # fmt: skip
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one of them; 0 done, 1 something is wrong with a model."""
+    if not args.debug:
+        logging.getLogger().setLevel(logging.WARNING)  # the hub's client tells of every request
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        "list": show_list, "pull": pull, "add": add, "check": check,
+    }  # fmt: skip
+    return actions[args.action](args)
+
+
+def show_list(args: argparse.Namespace) -> int:
+    """A table of every model."""
+    from rich.console import Console
+    from rich.table import Table
+
+    registry = Registry.open()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
+        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("model, and its licence", overflow="fold")
+    for entry in map(registry.get, registry.ids()):
+        mark = " *" if entry.id == Params().model else ""
+        table.add_row(f"{entry.id}{mark}", _size(entry), _state(entry), f"{entry.title}\n[dim]{entry.licence}[/dim]")
+    console = Console()
+    console.print(table)
+    nets = Table(title="\nControlNets", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
+        nets.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    nets.add_column("what it wants to be shown, and its licence", overflow="fold")
+    for net in _controlnets(registry):
+        said = f"{net.title}: {net.hint}\n[dim]{net.licence}[/dim]"
+        nets.add_row(net.id, _size(net), "here" if net.here else "not here", said)
+    console.print(nets)
+    console.print(f"\n* what runs without a choice. Models lie in {paths.models()}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _controlnets(registry: Registry) -> list[ControlEntry]:
+    return [registry.controlnet(name) for name in registry.controlnet_ids() if name != NO_CONTROLNET]
+
+
+def _named(registry: Registry, names: Sequence[str]) -> list[ModelEntry | ControlEntry]:
+    """The models and ControlNets of these ids. Raises ModelError for one that is neither."""
+    nets = registry.controlnet_ids()[1:]
+    return [registry.controlnet(name) if name in nets else registry.get(name) for name in names]
+
+
+def _size(entry: ModelEntry | ControlEntry) -> str:
+    if not entry.here:
+        return f"{entry.size_mb / 1000:.1f} GB" if entry.size_mb else ""
+    from engines.weights import list_files
+
+    megabytes = sum(path.stat().st_size for path in list_files(entry.path).values()) / 1e6
+    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB"
+
+
+def _state(entry: ModelEntry) -> str:
+    if not entry.here:
+        return "not here"
+    return "here" if not entry.tiny_vae or entry.tiny_vae_folder() else "here, tiny VAE missing"
+
+
+def pull(args: argparse.Namespace) -> int:
+    """Fetch what is missing of each model. Asks for nothing."""
+    registry = Registry.open()
+    for entry in _named(registry, args.id):
+        missing = [download for download in entry.downloads if not _complete(download)]
+        if not entry.downloads:
+            print(f"{entry.id} {'is here already' if entry.here else 'can not be fetched: it was added by hand'}")
+        elif not missing:
+            print(f"{entry.id} is here already")
+        for download in missing:
+            print(f"{download.id}: {download.repo} at {download.revision[:12]}; licence: {download.licence}")
+            _pull_one(download)
+        if missing:
+            print(f"{entry.id} is here: {entry.folder()}")
+    return 0
+
+
+def _complete(download: Download) -> bool:
+    """Whether the folder of a download holds what each of its patterns names."""
+    return all(any(download.folder().glob(pattern)) for pattern in download.files)
+
+
+def _pull_one(download: Download) -> None:
+    from engines.pull import Pull
+
+    job = Pull(download)
+    with _watched(job):
+        job.run()
+
+
+@contextmanager
+def _watched(job: Pull) -> Iterator[None]:
+    """A progress bar fed by the bytes on disk: right however the hub's client transfers them, and after a resume."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    over = threading.Event()
+    with Progress(*columns) as progress:
+        task = progress.add_task(job.download.id, total=job.total)
+
+        def follow() -> None:
+            while not over.wait(_REFRESH_S):
+                progress.update(task, total=job.total, completed=min(job.done(), job.total))
+
+        thread = threading.Thread(target=follow, name="pull-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+            progress.update(task, total=job.total, completed=job.total)
+        finally:
+            over.set()
+            thread.join(5)
+
+
+def add(args: argparse.Namespace) -> int:
+    """Put a model of the user's own under an id."""
+    from engines import library
+
+    loras = [_lora(text) for text in args.lora]
+    entry = library.add(
+        args.path,
+        args.id,
+        family=args.family,
+        copy=args.copy,
+        force=args.force,
+        loras=loras,
+        prediction=args.prediction,
+    )
+    print(f"{entry.id} is here: {entry.folder()}")
+    print(f"It runs as {entry.family} with {entry.sampler}, {entry.steps} steps; change that in its models.toml.")
+    if entry.sampler == "lcm" and entry.guidance == 1.0 and not entry.loras and entry.family == "sd15":
+        print("If it was not distilled for few steps, add it again with `--lora lcm-lora-sd15 --force`.")
+    if [download for download in entry.downloads if not _complete(download)]:
+        print(f"Fetch its small extra parts with `livelatent models pull {entry.id}`.")
+    return 0
+
+
+def _lora(text: str) -> tuple[str, float]:
+    name, at, weight = text.rpartition("@")
+    if not at:
+        return text, 1.0
+    try:
+        return name, float(weight)
+    except ValueError as error:
+        raise ConfigError(f"--lora {text}: the weight after @ is a number, such as 0.8") from error
+
+
+def check(args: argparse.Namespace) -> int:
+    """Judge and re-hash the models that are here; says what is wrong with each."""
+    registry = Registry.open()
+    entries = _named(registry, args.id or [*registry.ids(), *registry.controlnet_ids()[1:]])
+    wrong = 0
+    for entry in entries:
+        if not entry.here and not args.id:
+            continue
+        problems = list(_problems(entry))
+        wrong += bool([problem for problem in problems if not problem.startswith("note: ")])
+        for problem in problems:
+            print(f"{entry.id}: {problem.removeprefix(f'{entry.id} ')}")
+        if not problems:
+            print(f"{entry.id}: every file is as it came")
+    return 1 if wrong else 0
+
+
+def _problems(entry: ModelEntry | ControlEntry) -> Iterator[str]:
+    from engines import weights
+
+    try:
+        folder = entry.folder()
+        if isinstance(entry, ControlEntry):
+            weights.check_net(folder, weights.CLASSES["controlnet"])
+            yield from _verified(entry.id, folder, entry.downloads[0] if entry.downloads else None)
+            return
+        weights.check_folder(folder)
+        yield from _verified(entry.id, folder, entry.downloads[0] if entry.origin == "pulled" else None)
+        for path, _ in entry.lora_files():
+            weights.check_file(path)
+        for download in entry.downloads[1 if entry.origin == "pulled" else 0 :]:
+            if download.folder().is_dir():
+                yield from _verified(download.id, download.folder(), download)
+    except ModelError as error:
+        yield str(error)
+
+
+def _verified(name: str, folder: Path, download: Download | None) -> Iterator[str]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from engines import manifest
+
+    known = manifest.load(manifest.place(name, folder))
+    if known is None:
+        yield f"note: no hashes were recorded for {folder}; its layout and headers are sound"
+        return
+    total = sum(file.bytes for file in known.files.values())
+    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), transient=True) as progress:
+        task = progress.add_task(name, total=total)
+        yield from manifest.verify(
+            folder, known, download.sha256 if download else {}, lambda done: progress.advance(task, done)
+        )

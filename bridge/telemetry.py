@@ -1,0 +1,97 @@
+"""What a run tells about itself, in one table: address under the OSC prefix ← metric. The reference shows the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.osc import Bundle, Message, bundle, message
+
+Number = float | str
+
+MAX_TEXT = 200
+"""Characters of a text that are sent: the whole table shall fit one unfragmented datagram."""
+NOTES = "prompt."
+"""Gauges by which the worker reports on a prompt (`prompt.tokens` …); sent as /prompt/<what>."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One row: what is sent to whom asked for telemetry."""
+
+    address: str
+    """Under the prefix: `/fps` is sent as `/ll/fps`."""
+    metric: str
+    """Name in `Metrics.snapshot`; one that starts with `*` is the sum of all that end like it."""
+    type: type[float] | type[int] | type[str]
+    unit: str
+    doc: str
+    most: int = MAX_TEXT
+    """Characters of a text."""
+
+
+READINGS = (
+    Reading("/fps", "frame.rate", float, "1/s", "Painted frames that were shown per second."),
+    Reading("/latency/p50", "latency.p50", float, "ms", "From capture to output, the median of the last 512 frames."),
+    Reading("/latency/p99", "latency.p99", float, "ms", "The same, for all but the slowest hundredth."),
+    Reading("/overhead/p50", "overhead.p50", float, "ms", "Of the median latency, what is not the worker's own time."),
+    Reading("/frame/p50", "frame.p50", float, "ms", "The worker's own time for a frame, median."),
+    Reading("/frame/p99", "frame.p99", float, "ms", "The worker's own time for all but the slowest hundredth."),
+    Reading("/age", "age", float, "ms", "Age of the picture that is shown."),
+    Reading(
+        "/dropped", "*.dropped", int, "", "Frames left out since the start, on the way in and out, newer ones won."
+    ),
+    Reading("/repeated", "output.repeated", int, "", "Times that an output showed its last picture again."),
+    Reading("/restarts", "worker.restarts", int, "", "Workers that died or stalled and were replaced."),
+    Reading("/rejected", "osc.rejected", int, "", "OSC messages that were refused."),
+    Reading(
+        "/param/version", "params.version", int, "", "Version of the parameters that the shown picture was made with."
+    ),
+    Reading("/state", "state", str, "", "starting, running, holding, failed or paused."),
+    Reading("/error", "error", str, "", "What went wrong last; empty when nothing did."),
+    Reading("/control/state", "control.state", str, "", "Control units that act, and ControlNets on their way.", 104),
+    Reading("/control/error", "control.error", str, "", "What a control unit lacks; empty when nothing.", 134),
+    Reading("/skipped", "coherence.skipped", int, "", "Frames that similarity_threshold left unpainted."),
+    Reading(
+        "/change", "coherence.change", float, "levels", "What it compares: the input against the last painted one."
+    ),
+    Reading("/cuts", "coherence.cuts", int, "", "Cuts found in the input, while something recurs."),
+    Reading("/cut", "coherence.difference", float, "", "What they are found by: 1 / cut_sensitivity is a cut."),
+    Reading("/info/version", "version", str, "", "Version, and the TouchDesigner component that belongs to it.", 30),
+    Reading("/info/source", "source", str, "", "Where the frames come from.", 88),
+    Reading("/info/model", "model", str, "", "What paints them.", 88),
+)
+
+
+def readings(seen: Mapping[str, Number]) -> dict[str, Number]:
+    """Every row's value by its address, from `Metrics.snapshot()`; zero or empty where there is none yet."""
+    out: dict[str, Number] = {row.address: _value(row, seen) for row in READINGS}
+    for name, value in seen.items():
+        if name.startswith(NOTES):
+            out["/prompt/" + name.removeprefix(NOTES).replace(".", "/")] = value
+    return out
+
+
+def telemetry(prefix: str, seen: Mapping[str, Number]) -> Bundle:
+    """All of it as one bundle, so that a receiver sees figures that belong together."""
+    return bundle(*(_message(prefix + address, value) for address, value in readings(seen).items()))
+
+
+def _value(row: Reading, seen: Mapping[str, Number]) -> Number:
+    if row.metric.startswith("*"):
+        ending = row.metric[1:]
+        return int(sum(float(value) for name, value in seen.items() if name.endswith(ending)))
+    value = seen.get(row.metric)
+    if row.type is str:
+        return "" if value is None else str(value)[: row.most]
+    # A metric of another type is a fault of ours; a telemetry thread is the wrong place to die of it.
+    return row.type(value) if isinstance(value, (int, float)) else row.type(0)
+
+
+def _message(address: str, value: Number) -> Message:
+    if isinstance(value, str):
+        # A file's name may hold what no UTF-8 can, and must not silence all other figures.
+        text = value[:MAX_TEXT].replace("\0", "").encode("utf-8", "replace").decode()
+        return message(address, text)
+    # A counter that outgrows OSC's int would go as h, which many receivers do not read.
+    return message(address, min(value, 2**31 - 1) if isinstance(value, int) else value)

@@ -1,0 +1,147 @@
+"""What page and bridge say to each other over `/ws`: JSON texts both ways, pictures as binary to the page.
+
+A binary message is `HEADER` and a JPEG. Everything from a page is decoded into these types or refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+
+from bridge.errors import ControlError
+
+Shelf = Literal["input", "output"]
+SHELVES: tuple[Shelf, Shelf] = ("input", "output")
+Value = bool | int | float | str
+
+PROTOCOL = 1
+MAX_MESSAGE_BYTES = 16 * 1024
+"""A prompt of 2 kB fits even if every byte of it is escaped."""
+HEADER = struct.Struct("<BBHIIIdd")
+"""Shelf (0 input, 1 output), protocol, bytes of header, number, seq, params version, captured and encoded (s)."""
+
+
+class Set(msgspec.Struct, tag_field="type", tag="set", frozen=True, forbid_unknown_fields=True):
+    """Move parameters, at once or over `seconds`: all of them in one frame or, if any is refused, none."""
+
+    values: dict[str, Value]
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+
+
+class Watch(msgspec.Struct, tag_field="type", tag="watch", frozen=True, forbid_unknown_fields=True):
+    """Which pictures this page wants; none while its window is hidden."""
+
+    shelves: tuple[Shelf, ...]
+
+
+class Ack(msgspec.Struct, tag_field="type", tag="ack", frozen=True, forbid_unknown_fields=True):
+    """The picture of this number, and those before it, are painted."""
+
+    shelf: Shelf
+    number: int
+
+
+class Command(msgspec.Struct, tag_field="type", tag="command", frozen=True, forbid_unknown_fields=True):
+    """Do one of the things that the hello names."""
+
+    name: str
+
+
+FromPage = Set | Watch | Ack | Command
+
+
+class Choice(msgspec.Struct, frozen=True):
+    id: str
+    title: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One parameter, as the page draws it."""
+
+    name: str
+    group: str
+    type: Literal["bool", "int", "float", "text", "choice"]
+    kind: str
+    default: Value
+    doc: str
+    low: float | None
+    high: float | None
+    step: float
+    unit: str
+    curve: str
+    ramps: bool
+    choices: tuple[Choice, ...]
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One row of bridge/telemetry.py, as the page labels it."""
+
+    address: str
+    unit: str
+    doc: str
+
+
+class Hello(msgspec.Struct, tag_field="type", tag="hello", frozen=True):
+    """First message of a connection: everything that the page draws itself from."""
+
+    protocol: int
+    version: str
+    table: tuple[Row, ...]
+    figures: tuple[Figure, ...]
+    values: dict[str, Value]
+    commands: tuple[str, ...]
+
+
+class Change(msgspec.Struct, tag_field="type", tag="change", frozen=True):
+    """Somebody moved these parameters (this page, another one, OSC)."""
+
+    values: dict[str, Value]
+    seconds: dict[str, float]
+    """How long it takes them to get there, for those that do not jump."""
+
+
+class Stats(msgspec.Struct, tag_field="type", tag="stats", frozen=True):
+    """How the run goes: the value of each reading, and the worker's notes on the prompt, by address."""
+
+    readings: dict[str, float | str]
+
+
+class Problem(msgspec.Struct, tag_field="type", tag="problem", frozen=True):
+    """What the page asked for was refused; `name` is the parameter, if it was about one."""
+
+    text: str
+    name: str = ""
+
+
+ToPage = Hello | Change | Stats | Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One encoded picture; `number` counts up per shelf."""
+
+    shelf: Shelf
+    number: int
+    data: bytes
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(FromPage)
+
+
+def encode(message: ToPage) -> str:
+    return _encoder.encode(message).decode()
+
+
+def decode(text: str | bytes) -> FromPage:
+    """Raises ControlError with a sentence for anything that is not one of our messages."""
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise ControlError(f"a message takes at most {MAX_MESSAGE_BYTES} bytes")
+    try:
+        message: FromPage = _decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise ControlError(f"that is not a message we know: {error}") from None
+    return message

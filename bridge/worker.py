@@ -1,0 +1,219 @@
+"""The worker: reads frames from ring A, paints them, writes pictures to ring B. Disposable by design.
+
+`python -m bridge.worker`, started by `bridge.child`. Says nothing on stdout but messages; whatever the libraries print
+goes to stderr. Exits when its stdin ends, so it never outlives the bridge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+import numpy as np
+
+from bridge.channel import (
+    Activate,
+    Beat,
+    Fed,
+    Load,
+    Painted,
+    Quit,
+    Ready,
+    Refused,
+    Sender,
+    Skipped,
+    from_bridge,
+)
+from bridge.clock import MS, now_ns, seconds
+from bridge.errors import WireError, WorkerError
+from bridge.frame import Frame
+from bridge.ring import RingFrame, RingReader, RingWriter
+from engines.errors import ModelError
+from pipelines.build import build
+from pipelines.params import Params, unpack
+from pipelines.spec import Moment, Stream
+
+BEAT_S = 0.1
+TUNE_S = 0.25
+"""A standby looks this often whether there is something that takes time: a change, or a prompt that moves."""
+YIELD = 5
+IDLE_S = 0.05
+"""Looks into ring A this often even without a bell."""
+PERMANENT = 30
+"""So many frames in a row that can't be painted, and the fault is the worker's, not a frame's."""
+
+
+class Worker:
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._receiver = from_bridge(stdin)
+        self._sender = Sender(stdout)
+        self._bell = threading.Event()
+        self._quit = threading.Event()
+        self._load: Load | None = None
+        self._epoch = 0
+        self._busy_since = 0
+        self._stream: Stream | None = None
+        self._failures = 0
+
+    def run(self) -> int:
+        threading.Thread(target=self._listen, name="ll-listen", daemon=True).start()
+        threading.Thread(target=self._beat, name="ll-beat", daemon=True).start()
+        while self._load is None:
+            if self._quit.is_set():
+                return 0
+            self._bell.wait(IDLE_S)
+        order = self._load
+        self._bell.clear()
+        try:
+            self._stream = self._build(order)
+        except ModelError as error:
+            self._sender.send(Refused(reason=str(error)))
+            return 0
+        try:
+            self._paint(self._stream, RingReader(order.ring_in), RingWriter.attach(order.ring_out))
+        finally:
+            self._stream.close()
+        return 0
+
+    def _listen(self) -> None:
+        try:
+            while (message := self._receiver.receive()) is not None:
+                match message:
+                    case Fed():
+                        pass
+                    case Load():
+                        self._load = message
+                    case Activate():
+                        self._epoch = message.epoch
+                    case Quit():
+                        self._quit.set()
+                self._bell.set()
+        except WorkerError as error:
+            print(f"worker: {error}", file=sys.stderr)
+        # The bridge is gone. The main thread may be deep in a kernel that takes seconds, so nothing is waited for.
+        if not self._quit.is_set():
+            os._exit(0)
+
+    def _beat(self) -> None:
+        while not self._quit.is_set():
+            since = self._busy_since
+            notes = self._stream.notes() if self._stream is not None else {}
+            with contextlib.suppress(WorkerError):
+                self._sender.send(Beat(busy_ms=(now_ns() - since) / MS if since else 0.0, notes=notes))
+            if sys.platform == "win32":
+                # No signal can ask for stacks there, so a timer is set that only a stall lets run out.
+                faulthandler.dump_traceback_later(3.0, repeat=False)
+            time.sleep(BEAT_S)
+
+    def _build(self, order: Load) -> Stream:
+        """Load and warm up, in a thread that yields to the painter beside it where the system allows that."""
+        began = now_ns()
+        result: list[Stream | BaseException] = []
+
+        def job() -> None:
+            if order.background and sys.platform == "linux":
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            try:
+                result.append(build(order.spec, order.params))
+            except BaseException as error:  # handed over to the main thread whole
+                result.append(error)
+
+        thread = threading.Thread(target=job, name="ll-build")
+        thread.start()
+        thread.join()
+        if isinstance(result[0], BaseException):
+            raise result[0]
+        stream = result[0]
+        frame_ms = self._warm(stream, order)
+        self._sender.send(Ready(load_s=(now_ns() - began) / 1e9, frame_ms=frame_ms))
+        return stream
+
+    def _warm(self, stream: Stream, order: Load) -> float:
+        """One frame that nobody sees, for the yardstick: milliseconds. `build` has paid for kernel choices by then."""
+        gray = np.full((order.spec.height, order.spec.width, 3), 127, np.uint8)
+        began = now_ns()
+        stream(gray, order.params)
+        took = (now_ns() - began) / MS
+        stream.reset()
+        return took
+
+    def _paint(self, stream: Stream, ring_in: RingReader, ring_out: RingWriter) -> None:
+        with contextlib.closing(ring_in), contextlib.closing(ring_out):
+            self._stand_by(stream, ring_in)
+            while not self._quit.is_set():
+                got = self._next(ring_in)
+                if got is None:
+                    self._bell.wait(IDLE_S)
+                    self._bell.clear()
+                    continue
+                self._paint_one(stream, got, ring_out)
+
+    def _stand_by(self, stream: Stream, ring_in: RingReader) -> None:
+        """Until it is promoted: follow what takes time, so that the picture goes on. Leaves the ring unread."""
+        with contextlib.closing(RingReader(ring_in.name)) as ear:
+            while not (self._epoch or self._quit.is_set()):
+                got = self._next(ear)
+                if got is not None:
+                    stream.tune(unpack(got.blob), _moment(got))
+                self._bell.wait(TUNE_S)
+                self._bell.clear()
+
+    def _next(self, ring_in: RingReader) -> RingFrame | None:
+        try:
+            return ring_in.read()
+        except WireError as error:
+            self._sender.send(Skipped(seq=-1, reason=str(error)))
+            time.sleep(IDLE_S)
+            return None
+
+    def _paint_one(self, stream: Stream, got: RingFrame, ring_out: RingWriter) -> None:
+        taken = self._busy_since = now_ns()
+        params: Params = unpack(got.blob)
+        try:
+            pixels = stream(got.frame.pixels, params, _moment(got))
+        except (ModelError, ValueError) as error:
+            # A frame or a value that this model can't take: the picture holds, the next frame may work.
+            self._failures += 1
+            self._sender.send(Skipped(seq=got.frame.seq, reason=str(error)[:500]))
+            if self._failures >= PERMANENT:
+                raise
+            return
+        finally:
+            self._busy_since = 0
+        self._failures = 0
+        done = now_ns()
+        stamps = got.frame.stamps._replace(taken=taken, done=done)
+        picture = Frame(pixels, got.frame.seq, stamps, got.frame.media_ns, params.version)
+        ring_out.write(picture, epoch=self._epoch)
+        self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS))
+
+
+def _moment(got: RingFrame) -> Moment:
+    return Moment(seconds(got.frame.stamps.fed), got.frame.seq)
+
+
+def main() -> int:
+    stdin = os.fdopen(os.dup(0), "rb")
+    stdout = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    faulthandler.enable()
+    if hasattr(os, "nice"):
+        # When processors are short, frames may come later, but the bridge must never miss a repeat.
+        os.nice(YIELD)
+    if sys.platform != "win32":
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Worker(stdin, stdout).run()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Interpreter shutdown with native thread pools around can hang or crash; all that matters is closed by now.
+    os._exit(code)

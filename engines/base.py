@@ -1,0 +1,163 @@
+"""What an engine gives: networks as plain callables over tensors, alike whoever runs them.
+
+Latents are scaled as the UNet wants them and fp32 at every border; inside, an engine uses what precision it likes.
+Nothing here synchronises with the device, so that a whole frame can be captured as one graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+from engines.modelfile import Emphasis
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class TensorSpec(NamedTuple):
+    """One input or output of a network."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class NetSpec(NamedTuple):
+    """A network as its caller sees it."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    device: torch.device
+
+
+class Net(Protocol):
+    """encode: image [1, 3, H, W] in [-1, 1] to latent [1, C, h, w]; decode: back again. All fp32."""
+
+    @property
+    def spec(self) -> NetSpec: ...
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+class UNet(Protocol):
+    """The denoiser. B is 1, or 2 for guidance by a doubled batch."""
+
+    @property
+    def spec(self) -> NetSpec: ...
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """x [B, C, h, w] fp32 and t, 0-dim fp32, to [B, C, h, w] fp32 of the model's own prediction type.
+
+        cond: what `TextNet` gave, each with B rows. guidance: 0-dim fp32, for a network that was distilled to take the
+        guidance scale as an input. residuals: a ControlNet's, down blocks first, the middle block's last.
+        """
+        ...
+
+
+class ControlNet(Protocol):
+    """What a ControlNet adds to the denoiser (Zhang et al. 2023). Its residuals have the engine's precision."""
+
+    @property
+    def spec(self) -> NetSpec: ...
+
+    @property
+    def channels(self) -> int:
+        """Of the hint: 3 for a picture; 6 for TemporalNet2's, the previous picture and the input's flow."""
+        ...
+
+    def embed(self, hint: Tensor) -> Tensor:
+        """The hint, fp32 [1, channels, H, W] in 0..1, as the network uses it: once a frame, for all its steps."""
+        ...
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+        """x, t, cond as the denoiser gets them and `hint` from `embed`, to residuals as the denoiser takes them."""
+        ...
+
+
+class Text(NamedTuple):
+    """An encoded prompt."""
+
+    cond: tuple[Tensor, ...]
+    """Hidden states [1, L, D]; for SDXL also the pooled embedding [1, P] and the size numbers [1, 6]."""
+    tokens: int
+    """How many tokens the prompt takes, begin and end not counted."""
+    unknown: tuple[str, ...]
+    """Words that the model's vocabulary can't spell, or that did not fit."""
+
+
+class TextNet(Protocol):
+    """Prompt to embedding. Called on the prompt's own thread."""
+
+    @property
+    def spec(self) -> NetSpec: ...
+
+    def __call__(self, prompt: str, /) -> Text: ...
+
+
+@dataclass(frozen=True)
+class Build:
+    """How to load a model."""
+
+    height: int
+    width: int
+    """The picture's size in pixels; multiples of 64."""
+    vae: Literal["tiny", "full"] = "tiny"
+    tiny_vae: Path | None = None
+    """Folder of an AutoencoderTiny, for a model that has none of its own."""
+    loras: tuple[tuple[Path, float], ...] = ()
+    """safetensors files fused into the UNet while loading, each with its weight."""
+    device: DeviceName = "auto"
+    dtype: DTypeName = "auto"
+    chunks: int = 1
+    """Prompts get room for so many chunks of the text encoder's own length."""
+    emphasis: Emphasis = "scale"
+    """How words get their weights: see engines.text."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """A loaded model."""
+
+    unet: UNet
+    encode: Net
+    decode: Net
+    text: TextNet
+    scheduler: Mapping[str, Any]
+    """scheduler_config.json."""
+    latent: tuple[int, int, int]
+    """C, h, w."""
+    takes_guidance: bool
+    """Whether the UNet was distilled to take the guidance scale as an input, as LCMs are."""
+    device: torch.device
+    dtype: torch.dtype
+    """What the networks compute in."""
+    described: str
+    """For people: device, precision, autoencoder."""
+    residuals: tuple[tuple[int, int, int], ...] = ()
+    """C, h, w of each residual that the UNet takes, the middle block's last."""
+    load_control: Callable[[Path], ControlNet] | None = None
+    """Load the ControlNet in a folder, beside the running stream. Raises ModelError if it does not fit this UNet."""
+    controlnets: dict[str, ControlNet] = field(default_factory=dict)
+    """Those that are loaded, by id. Changes between frames only."""
+
+
+class Engine(Protocol):
+    """Loads models."""
+
+    def load(self, folder: Path, build: Build) -> Nets:
+        """Networks of the diffusers model in `folder`. Raises ModelError with a sentence."""
+        ...

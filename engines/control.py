@@ -1,0 +1,132 @@
+"""ControlNets: diffusers' ControlNetModel, loaded beside a running stream and checked against its UNet.
+
+From this machine alone, safetensors alone, after `engines.weights` has judged the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engines.base import NetSpec, TensorSpec
+from engines.errors import ModelError
+from engines.weights import CLASSES, check_net
+
+Shape = tuple[int, int, int]
+_FOREIGN = "it was made for another family of models"
+
+
+class EagerControlNet:
+    """A ControlNetModel. Implements engines.base.ControlNet."""
+
+    def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
+        self._net, self._dtype, self.spec = net, dtype, spec
+        self.channels: int = net.config.conditioning_channels
+        self._flip = net.config.controlnet_conditioning_channel_order == "bgr"
+        self._embed = net.controlnet_cond_embedding
+        # diffusers embeds the hint at every step; it is the same for all of them
+        net.controlnet_cond_embedding = torch.nn.Identity()
+        net.register_to_config(controlnet_conditioning_channel_order="rgb")
+        self._pooled = net.config.addition_embed_type == "text_time"
+
+    def embed(self, hint: Tensor) -> Tensor:
+        """fp32 [1, channels, H, W] in 0..1 to the network's own [1, C, h, w]."""
+        hint = hint.flip(1) if self._flip else hint
+        return self._embed(hint.to(self._dtype))  # type: ignore[no-any-return]
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+        """Residuals, the middle block's last: [B, C, h, w] each, in the engine's precision."""
+        down, middle = self._net(
+            x.to(self._dtype),
+            t,
+            cond[0],
+            hint,
+            added_cond_kwargs={"text_embeds": cond[1], "time_ids": cond[2]} if self._pooled else None,
+            return_dict=False,
+        )
+        return (*down, middle)
+
+
+class ControlLoader:
+    """Loads ControlNets for one UNet. Called on a thread of its own."""
+
+    def __init__(
+        self,
+        latent: Shape,
+        cond: tuple[TensorSpec, ...],
+        residuals: tuple[Shape, ...],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """`cond`: what the text encoder gives, one row each. `residuals`: what the UNet takes."""
+        self._latent, self._cond, self._residuals = latent, cond, residuals
+        self._device, self._dtype = device, dtype
+
+    @torch.inference_mode()
+    def __call__(self, folder: Path) -> EagerControlNet:
+        """Raises ModelError, a sentence, for a folder that is no ControlNet or one that does not fit."""
+        variant = check_net(folder, CLASSES["controlnet"])
+        try:
+            net = self._load(folder, variant)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            # what diffusers and safetensors raise for configs and weights that do not fit together
+            raise ModelError(f"it can't be loaded: {_first_line(error)}") from error
+        try:
+            found = self._try(net)
+        except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+            raise ModelError(f"{_FOREIGN}: {_first_line(error)}") from error
+        if len(found) != len(self._residuals) or not all(map(_fits, found, self._residuals)):
+            raise ModelError(f"{_FOREIGN}: what it adds has other sizes than this denoiser takes")
+        return net
+
+    def _load(self, folder: Path, variant: str) -> EagerControlNet:
+        from diffusers.models.controlnets.controlnet import ControlNetModel
+
+        net = ControlNetModel.from_pretrained(
+            folder,
+            torch_dtype=self._dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=variant or None,
+        )
+        net = net.eval().requires_grad_(False).to(device=self._device, memory_format=torch.channels_last)
+        return EagerControlNet(net, self._dtype, self._spec())
+
+    def _spec(self) -> NetSpec:
+        x, t = TensorSpec("x", (1, *self._latent), torch.float32), TensorSpec("t", (), torch.float32)
+        outputs = [TensorSpec(f"residual{i}", (1, *shape), self._dtype) for i, shape in enumerate(self._residuals)]
+        return NetSpec((x, t, *self._cond), tuple(outputs), self._device)
+
+    def _try(self, net: EagerControlNet) -> tuple[Tensor, ...]:
+        """Run it once: finds out whether it fits, and lets its kernels be chosen before a frame needs them."""
+        x = torch.zeros(1, *self._latent, device=self._device)
+        cond = [torch.zeros(spec.shape, dtype=self._dtype, device=self._device) for spec in self._cond]
+        hint = torch.zeros(1, net.channels, 8 * self._latent[1], 8 * self._latent[2], device=self._device)
+        return net(x, x.new_zeros(()), cond, net.embed(hint))
+
+
+def residual_shapes(config: Any, latent: Shape) -> tuple[Shape, ...]:
+    """C, h, w of what a UNet2DConditionModel of this config keeps for its way up, and of its middle."""
+    _, height, width = latent
+    widths, layers = config.block_out_channels, config.layers_per_block
+    layers = (layers,) * len(widths) if isinstance(layers, int) else layers
+    shapes = [(widths[0], height, width)]
+    for i, (channels, count) in enumerate(zip(widths, layers, strict=True)):
+        shapes += [(channels, height, width)] * count
+        if i < len(widths) - 1:
+            height, width = -(-height // 2), -(-width // 2)
+            shapes.append((channels, height, width))
+    return (*shapes, (widths[-1], height, width))
+
+
+def _fits(found: Tensor, wanted: Shape) -> bool:
+    """The same channels and size, or one number a channel (global_pool_conditions)."""
+    return found.shape[1] == wanted[0] and tuple(found.shape[2:]) in (wanted[1:], (1, 1))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

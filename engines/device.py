@@ -1,0 +1,35 @@
+"""Which device and which precision this machine runs networks best in."""
+
+from __future__ import annotations
+
+import torch
+
+from engines.base import DeviceName, DTypeName
+from engines.errors import ModelError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """`auto` takes a GPU where there is one. Raises ModelError for one that is not here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, usable in here.items() if usable))
+    if not here[name]:
+        raise ModelError(f"this machine, or this build of torch, has no {name}: use --device auto or cpu")
+    return torch.device(name)
+
+
+def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
+    """`auto`: fp16 on a GPU; bf16 on a CPU that multiplies it in hardware (there 1.5 to 3 times fp32); else fp32."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    """AVX512_BF16 or AMX. Plain AVX512 only emulates bf16, and loses by it."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private to torch: absent means no
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)

@@ -1,0 +1,145 @@
+"""Put a model of the user's own under an id: a diffusers folder (linked or copied) or a checkpoint in one file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from engines import convert, manifest, modelfile, paths, weights
+from engines.errors import ModelError
+from engines.header import read_header
+from engines.modelfile import Family, is_id
+from engines.pull import settle
+from engines.registry import TINY_VAE, ModelEntry, Registry
+
+_KEPT = (".safetensors", ".json", ".txt")
+Lora = tuple[str, float]
+"""Id of a download or path of a file, and its weight."""
+
+
+def add(
+    path: Path, model_id: str, *, family: Family | None = None, copy: bool = False, force: bool = False,
+    loras: Sequence[Lora] = (), prediction: str = "", configs: Path | None = None,
+) -> ModelEntry:  # fmt: skip
+    """Record a model in the user's models.toml and return its entry. Raises ModelError with a sentence.
+
+    A folder is linked, or copied (weights, JSON and text alone); a file is converted into `models/<model_id>`.
+    `prediction` and `configs` are `engines.convert.convert`'s. Nothing is recorded or replaced unless all went well.
+    """
+    registry = Registry.open()
+    _check_free(registry, model_id, force)
+    path = path.expanduser().absolute()
+    for lora in loras:
+        _check_lora(registry, lora[0])
+    values: dict[str, str | int | float] = {"title": path.stem if path.is_file() else path.name, "source": str(path)}
+    ours = paths.models() / model_id
+    if path.is_dir():
+        values |= _folder(path, ours, family, copy)
+    elif path.is_file():
+        family = family or convert.detect(read_header(path.resolve(), path.name), path.name)
+        with _staging(ours) as staging:
+            convert.convert(path, family, _tokenizer(registry), staging, prediction, configs)
+            values |= _finish(staging, ours, family, str(path))
+    else:
+        raise ModelError(f"there is no {path}")
+    modelfile.add(model_id, values, [_lora_row(registry, lora) for lora in loras])
+    return Registry.open().get(model_id)
+
+
+def _check_free(registry: Registry, model_id: str, force: bool) -> None:
+    if not is_id(model_id):
+        raise ModelError(f"{model_id[:80]!a} is no id: 1 to 64 of a-z 0-9 _ -, the first a letter or digit")
+    if model_id in registry.downloads:
+        raise ModelError(f"{model_id} is the name of one of livelatent's own downloads: choose another id")
+    if model_id not in registry.ids():
+        return
+    if registry.get(model_id).origin != "added":
+        raise ModelError(f"{model_id} is one of livelatent's own models: choose another id")
+    if not force:
+        raise ModelError(f"{model_id} is taken: choose another id, or replace it with --force")
+
+
+def _folder(path: Path, ours: Path, family: Family | None, copy: bool) -> dict[str, str | int | float]:
+    if not copy:
+        checked = weights.check_folder(path)
+        values = _defaults(path, checked, family)
+        record = manifest.record(path, str(path), "")
+        shutil.rmtree(ours, ignore_errors=True)
+        manifest.write(manifest.place(ours.name, path), record)
+        return values | {"folder": str(path)}
+    with _staging(ours) as staging:
+        for name, file in weights.list_files(path).items():
+            if name.endswith(_KEPT) and (name.count("/") == 1 or name == "model_index.json"):
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, staging / name)
+        return _finish(staging, ours, family, str(path))
+
+
+def _tokenizer(registry: Registry) -> Path:
+    return convert.vocabulary([entry.path for entry in map(registry.get, registry.ids()) if entry.here])
+
+
+@contextmanager
+def _staging(ours: Path) -> Iterator[Path]:
+    """A folder beside the final one, not there yet; nothing of it stays."""
+    staging = ours.with_name(f".add-{ours.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield staging
+    except OSError as error:
+        raise ModelError(f"{ours.name} can't be written to {ours.parent}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _finish(staging: Path, ours: Path, family: Family | None, source: str) -> dict[str, str | int | float]:
+    """Judge what was copied or converted, hash it, and move it into its place."""
+    values = _defaults(staging, weights.check_folder(staging), family)
+    manifest.write(staging / manifest.NAME, manifest.record(staging, source, ""))
+    settle(staging, ours)
+    return values
+
+
+def _defaults(folder: Path, checked: weights.Checked, family: Family | None) -> dict[str, str | int | float]:
+    """What a model's own configs say of how it wants to be run."""
+    unet = weights.read_json(folder / "unet" / "config.json", "unet/config.json")
+    family = family or _family(unet)
+    scheduler = weights.read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json")
+    name = str(scheduler.get("_class_name", ""))
+    values: dict[str, str | int | float] = {"family": family, "sampler": "lcm", "steps": 4}
+    if "Consistency" in checked.pipeline or unet.get("time_cond_proj_dim"):
+        values["guidance"] = 8.0
+    elif name == "TCDScheduler":
+        values |= {"sampler": "tcd"}
+    elif name.startswith("Euler") and scheduler.get("timestep_spacing") == "trailing":
+        values |= {"sampler": "turbo", "steps": 1}
+    if checked.variants.get("unet"):
+        values["variant"] = checked.variants["unet"]
+    if family in TINY_VAE and _latents(folder) == 4:
+        values["tiny_vae"] = TINY_VAE[family]
+    return values
+
+
+def _family(unet: dict[str, object]) -> Family:
+    width = unet.get("cross_attention_dim")
+    return next((family for family, known in convert.SCALE.items() if known == width), "other")
+
+
+def _latents(folder: Path) -> object:
+    return weights.read_json(folder / "vae" / "config.json", "vae/config.json").get("latent_channels")
+
+
+def _check_lora(registry: Registry, lora: str) -> None:
+    if lora not in registry.downloads:
+        weights.check_file(Path(lora).expanduser())
+
+
+def _lora_row(registry: Registry, lora: Lora) -> dict[str, str | float]:
+    name, weight = lora
+    download = registry.downloads.get(name)
+    if download:
+        return {"download": name, "file": download.files[0], "weight": weight}
+    return {"path": str(Path(name).expanduser().absolute()), "weight": weight}

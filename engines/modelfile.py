@@ -1,0 +1,234 @@
+"""models.toml: its form, read strictly, and the table that `models add` writes into the user's own.
+
+An unknown key, a wrong type or a value out of range is a ModelError that names the file and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from engines import paths
+from engines.errors import ModelError
+
+Family = Literal["sd15", "sd21", "sdxl", "other"]
+Emphasis = Literal["scale", "difference"]
+Sampler = Literal["lcm", "turbo", "tcd", "ddim"]
+Size = Annotated[int, Meta(ge=64, le=2048, multiple_of=64)]
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))})
+MAX_FILE_BYTES = 1 << 20
+NO_CONTROLNET = "none"
+"""What a control unit names when it has none; no id."""
+
+
+def is_id(text: object) -> bool:
+    """Whether `text` is a model id: `[a-z0-9][a-z0-9_-]{0,63}`, and no name that Windows keeps for a device."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None and text not in _DEVICES
+
+
+class Download(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Files of one repository at one commit, kept in `models/<id>` of the user's data folder."""
+
+    id: str = ""
+    repo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}\Z")]
+    revision: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][\w.-]{0,63}\Z")]
+    """A commit; a branch name means that the first pull is trusted and its hashes are recorded."""
+    files: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """fnmatch patterns of what is fetched."""
+    sha256: dict[str, Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]] = {}
+    licence: str
+    size_mb: Annotated[int, Meta(ge=0)]
+    variant: Literal["", "fp16"] = ""
+    """`fp16` where the weights are named `*.fp16.safetensors`."""
+
+    def folder(self) -> Path:
+        """Where it is, or will be."""
+        return paths.models() / self.id
+
+
+class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A LoRA over a model: a file of a download, or (the user's own models.toml) an absolute path."""
+
+    download: str = ""
+    file: str = ""
+    path: str = ""
+    weight: Annotated[float, Meta(ge=-4, le=4)] = 1.0
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A `[models.ID]` table as written."""
+
+    title: str = ""
+    family: Family = "other"
+    licence: str = ""
+    folder: str = ""
+    """Shipped: below the package. The user's: absolute, or empty for `models/<id>` of his data folder."""
+    download: str = ""
+    variant: Literal["", "fp16"] = ""
+    source: str = ""
+    """Where an added model came from, for people."""
+    sampler: Sampler = "lcm"
+    steps: Annotated[int, Meta(ge=1, le=8)] = 4
+    strength: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    guidance: Annotated[float, Meta(ge=0, le=20)] = 1.0
+    width: Size = 512
+    height: Size = 512
+    emphasis: Emphasis = "scale"
+    loras: tuple[Lora, ...] = ()
+    tiny_vae: str = ""
+
+
+class ControlRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A `[controlnets.ID]` table as written: a ControlNetModel in the diffusers layout."""
+
+    title: str = ""
+    family: Family = "other"
+    """Of the models that it steers."""
+    hint: str
+    """What it was taught to be shown, for people."""
+    preprocessor: str = "none"
+    """What of ours makes that hint."""
+    licence: str = ""
+    folder: str = ""
+    """As a model's: shipped below the package, the user's absolute or empty for `models/<id>`."""
+    download: str = ""
+
+
+class Tables(NamedTuple):
+    """What a models.toml lists, each by its id."""
+
+    downloads: dict[str, Download]
+    models: dict[str, Row]
+    controlnets: dict[str, ControlRow]
+
+
+_TABLES = ("models", "downloads", "controlnets")
+
+
+def shipped_file() -> Path:
+    return paths.data("configs") / "models.toml"
+
+
+def user_file() -> Path:
+    """The user's own models.toml, which need not exist."""
+    return paths.home() / "models.toml"
+
+
+def read(path: Path) -> Tables:
+    """What a file lists. Raises ModelError naming the file and the key."""
+    tables = _parse(path, _text(path))
+    downloads = {
+        name: _convert(path, "downloads", name, table, Download) for name, table in tables["downloads"].items()
+    }
+    rows = {name: _convert(path, "models", name, table, Row) for name, table in tables["models"].items()}
+    controls = {
+        name: _convert(path, "controlnets", name, table, ControlRow) for name, table in tables["controlnets"].items()
+    }
+    for name, row in rows.items():
+        _check_folder(path, f"models.{name}", row.folder)
+        _check_loras(path, name, row)
+    if NO_CONTROLNET in controls:
+        raise ModelError(f"{path}: controlnets.{NO_CONTROLNET}: the id is taken: it stands for none")
+    for name, control in controls.items():
+        _check_folder(path, f"controlnets.{name}", control.folder)
+    return Tables({name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}, rows, controls)
+
+
+Value = str | int | float
+
+
+def add(model_id: str, values: Mapping[str, Value], loras: Sequence[Mapping[str, Value]] = ()) -> None:
+    """Write `[models.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
+    path = user_file()
+    before = _text(path) if path.exists() else ""
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+    if loras:
+        tables = ["{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in lora.items()) + " }" for lora in loras]
+        lines.append(f"loras = [{', '.join(tables)}]")
+    block = "\n".join([f"[models.{model_id}]", *lines, ""])
+    rest = _without(before, model_id)
+    after = f"{rest.rstrip()}\n\n{block}" if rest.strip() else block
+    kept, now = _parse(path, before)["models"], _parse(path, after)["models"]
+    if {**kept, model_id: now.get(model_id)} != now:
+        raise ModelError(f"{path}: models.{model_id} is written in a way we can't replace: change it by hand")
+    _convert(path, "models", model_id, now[model_id], Row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(after, "utf-8")
+    os.replace(part, path)
+
+
+def _without(text: str, model_id: str) -> str:
+    """The text without the block that begins with `[models.<model_id>]` and ends before the next table."""
+    block = rf"(?ms)^[ \t]*\[[ \t]*models[ \t]*\.[ \t]*{re.escape(model_id)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
+    return re.sub(block, "", text, count=1)
+
+
+def _toml(value: Value) -> str:
+    """As a TOML value; JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: is not UTF-8") from error
+
+
+def _parse(path: Path, text: str) -> dict[str, dict[str, Any]]:
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ModelError(f"{path}: {error}") from error
+    for key, table in tables.items():
+        if key not in _TABLES:
+            raise ModelError(f"{path}: unknown key {key!a} (known: {', '.join(_TABLES)})")
+        if not isinstance(table, dict):
+            raise ModelError(f"{path}: {key} takes tables such as [{key}.my-id]")
+    return {name: {} for name in _TABLES} | tables
+
+
+T = TypeVar("T")
+
+
+def _convert(path: Path, kind: str, name: str, table: object, struct: type[T]) -> T:
+    where = f"{kind}.{name if is_id(name) else ascii(name)}"
+    if not is_id(name):
+        raise ModelError(f"{path}: {where}: an id is 1 to 64 of a-z 0-9 _ -, starts with a-z or 0-9, is no device name")
+    try:
+        return msgspec.convert(table, struct)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).replace("Object contains unknown field", "unknown key").partition(" - at `$")
+        raise ModelError(f"{path}: {where}{place.rstrip('`')}: {text}") from error
+
+
+def _check_folder(path: Path, key: str, folder: str) -> None:
+    shipped = path == shipped_file()
+    if folder and Path(folder).is_absolute() == shipped:
+        raise ModelError(f"{path}: {key}.folder: takes {'a relative' if shipped else 'an absolute'} path")
+
+
+def _check_loras(path: Path, name: str, row: Row) -> None:
+    shipped = path == shipped_file()
+    for lora in row.loras:
+        if bool(lora.path) == bool(lora.download and lora.file):
+            raise ModelError(f"{path}: models.{name}.loras: takes download and file, or path")
+        if lora.path and (shipped or not Path(lora.path).is_absolute()):
+            raise ModelError(f"{path}: models.{name}.loras.path: takes an absolute path, in your own models.toml")

@@ -1,0 +1,80 @@
+"""What `step` costs beside the networks inside it, both timed in one run, turn by turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from pipelines.img2img import step
+from pipelines.params import Params
+from pipelines.stream import DiffusionStream
+
+
+def bench_step(
+    stream: DiffusionStream, params: Params, frames: int = 100, input_size: int | None = None
+) -> dict[str, float]:
+    """Milliseconds: `networks` (encode, the UNet's runs, decode, on the same tensors), `step`, `frame` (the whole call,
+    upload and download included), medians of `frames` turns; `overhead`, the median over turns of step / networks - 1.
+
+    `input_size`: side of the square RGB input; the model's own size if None, so that nothing has to be resized.
+    """
+    height, width = stream.size if input_size is None else (input_size, input_size)
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    stream(pixels, params)
+    bare, whole = _networks(stream), _step(stream, pixels)
+    runs = (bare, whole, lambda: stream(pixels, params))
+    turns = [_turn(runs, backwards=n % 2 == 1) for n in range(frames + 4)][4:]
+    networks, steps, calls = (statistics.median(column) * 1e3 for column in zip(*turns, strict=True))
+    overhead = statistics.median(b / a for a, b, _ in turns) - 1.0
+    return {"networks": networks, "step": steps, "frame": calls, "overhead": overhead, "frames": float(frames)}
+
+
+def _networks(stream: DiffusionStream) -> Callable[[], None]:
+    """The networks' calls of this mode, and nothing else."""
+    nets, knobs, mode = stream.nets, stream.knobs, stream.knobs.mode
+    image = stream.state.picture.clone(memory_format=torch.preserve_format)
+    batch = 2 if mode.guidance == "full" else 1
+    cond = knobs.both if batch == 2 else knobs.positive
+
+    @torch.inference_mode()
+    def run() -> None:
+        x = nets.encode(image) if mode.work == "img2img" else knobs.blank
+        for i in range(mode.steps):
+            x = nets.unet(x.expand(batch, -1, -1, -1), knobs.levels.t[i], cond, knobs.guidance)[:1]
+        nets.decode(x)
+        _wait(nets.device)
+
+    return run
+
+
+def _step(stream: DiffusionStream, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Callable[[], None]:
+    frame = torch.from_numpy(pixels).to(stream.nets.device)
+
+    def run() -> None:
+        step(frame, stream.knobs, stream.state, stream.nets)
+        _wait(stream.nets.device)
+
+    return run
+
+
+def _turn(runs: Sequence[Callable[[], object]], backwards: bool) -> list[float]:
+    """Seconds of each; every other turn in the opposite order, so that none always follows the same one."""
+    times = [_time(run) for run in (reversed(runs) if backwards else runs)]
+    return times[::-1] if backwards else times
+
+
+def _time(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,106 @@
+"""ControlNet (Zhang et al. 2023) in one frame: pictures to hints, hints to what is added to the denoiser.
+
+TemporalNet (Rothenhaeusler 2023) is a ControlNet whose hint is the picture that came out last: source
+`previous_output`, no preprocessor. TemporalNet2, which wants the input's flow beside it, is refused when it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engines.base import Nets
+from pipelines.knobs import Knobs
+from pipelines.past import Past
+from pipelines.prepare import prepare
+from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.units import UnitMode
+
+Denoise = Callable[..., Tensor]
+"""(x, i, cond, guidance=None) to what the UNet says at step i; see engines.base.UNet."""
+
+
+class Hint(NamedTuple):
+    """What one unit is shown in this frame."""
+
+    unit: UnitMode
+    embedded: Tensor
+    """As its network uses it."""
+    masks: tuple[Tensor, ...]
+    """Where it acts, 0..1, at the size of each residual; empty for everywhere."""
+
+
+def prepare_hints(frame: Tensor, source: Tensor, past: Past, knobs: Knobs, nets: Nets) -> list[Hint]:
+    """The hint of each unit that runs. frame: uint8 [h, w, 1 | 3 | 4] as it came; source: [1, 3, H, W] in [-1, 1]."""
+    mode = knobs.mode
+    hints = []
+    for unit in mode.units:
+        own = knobs.units.own[unit.number] if unit.own else frame
+        shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs)
+        masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
+        hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
+    return hints
+
+
+def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
+    """The UNet with the sum of what every unit adds to it."""
+
+    def denoise(x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
+        t: Tensor = knobs.levels.t[i]
+        total: tuple[Tensor, ...] = ()
+        for hint in hints:
+            if hint.unit.steps[i]:
+                total = _sum(total, _residuals(nets, hint, x, t, cond, knobs))
+        return nets.unet(x, t, cond, guidance, total)
+
+    return denoise
+
+
+def _residuals(
+    nets: Nets, hint: Hint, x: Tensor, t: Tensor, cond: Sequence[Tensor], knobs: Knobs
+) -> tuple[Tensor, ...]:
+    found = nets.controlnets[hint.unit.net](x, t, cond, hint.embedded)
+    scales = knobs.units.scales(hint.unit.number, x.shape[0])
+    scaled = tuple(residual * scale for residual, scale in zip(found, scales, strict=True))
+    return tuple(a * mask for a, mask in zip(scaled, hint.masks, strict=True)) if hint.masks else scaled
+
+
+def _sum(total: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(a + b for a, b in zip(total, more, strict=True)) if total else more
+
+
+def _picture(unit: UnitMode, own: Tensor, source: Tensor, past: Past, knobs: Knobs) -> Tensor:
+    """What the unit looks at, [1, 3, *unit.size] in [-1, 1]."""
+    mode = knobs.mode
+    if unit.source in ("previous_output", "previous_input"):
+        return _resized(past.picture if unit.source == "previous_output" else past.source, unit.size)
+    if unit.source == "input" and (unit.size, unit.fit) == (mode.size, mode.fit):
+        return source
+    return prepare(own, unit.size, unit.fit)
+
+
+def _hint(picture: Tensor, unit: UnitMode, knobs: Knobs) -> Tensor:
+    """[1, 3, *unit.size] in [-1, 1] to the hint, [1, 3, H, W] in 0..1."""
+    low, high = knobs.units.bounds[unit.number - 1]
+    shown = torch.add(0.5, picture, alpha=0.5)
+    shown = PREPROCESSORS[unit.preprocessor](shown, low, high)
+    return _resized(shown, knobs.mode.size)
+
+
+def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(picture.shape[2:]) == size:
+        return picture
+    return F.interpolate(picture, size, mode="bilinear", antialias=True)
+
+
+def _masks(own: Tensor, unit: UnitMode, size: tuple[int, int], nets: Nets) -> tuple[Tensor, ...]:
+    """The alpha of uint8 [h, w, 4], fitted as the picture is, at the size of every residual."""
+    alpha = torch.add(0.5, prepare(own[:, :, 3:], size, unit.fit)[:, :1], alpha=0.5)
+    alpha = alpha if unit.mask == "alpha" else 1.0 - alpha
+    sizes = {shape[1:] for shape in nets.residuals}
+    small = {to: F.interpolate(alpha, to, mode="area").to(nets.dtype) for to in sizes}
+    return tuple(small[shape[1:]] for shape in nets.residuals)

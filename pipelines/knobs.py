@@ -1,0 +1,150 @@
+"""Every run-time number of a frame, on the device, at an address that never changes.
+
+`step` reads nothing else. A slider, a seed or a prompt that moves is a copy into these buffers before the frame; only
+what changes the shape of the work (`Mode`) makes another graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.base import Nets
+from engines.fit import Fit
+from pipelines.noise import SeedWalk
+from pipelines.params import GuidanceMode, Params
+from pipelines.sampling import draws
+from pipelines.schedule import MAX_STEPS, Levels, NoiseSchedule, SamplerName
+from pipelines.temporal import Temporal, temporal
+from pipelines.units import Turn, UnitKnobs, UnitMode
+
+Work = Literal["img2img", "txt2img", "bypass"]
+_SCALARS = (
+    *("start_alpha", "start_sigma", "guidance", "delta", "mix"),
+    *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_speed"),
+)
+_SCALAR_ROWS = -(-len(_SCALARS) // MAX_STEPS)
+
+
+class Mode(NamedTuple):
+    """What decides the sequence of operations. Equal modes run the same graph."""
+
+    work: Work
+    sampler: SamplerName
+    steps: int
+    guidance: GuidanceMode
+    fit: Fit
+    source: tuple[int, int, int]
+    """The input's height, width, channels."""
+    size: tuple[int, int]
+    """The painted picture's height, width."""
+    units: tuple[UnitMode, ...] = ()
+    """Control units that act."""
+    temporal: Temporal = Temporal()
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the frame needs what the one before it left behind."""
+        return self.temporal.looks_back or any(unit.looks_back for unit in self.units)
+
+
+class Knobs:
+    """The buffers of one stream, and the host's side of them."""
+
+    def __init__(self, nets: Nets, size: tuple[int, int], sampler: SamplerName, scale: float) -> None:
+        """`sampler` is what `auto` means; `scale` what a network that takes guidance gets while guidance is off."""
+        self.schedule = NoiseSchedule.from_config(nets.scheduler)
+        self.prediction = self.schedule.prediction
+        self.mode = Mode("bypass", sampler, 1, "off", "crop", (*size, 3), size)
+        self.sampler, self.scale, self._takes_guidance = sampler, scale, nets.takes_guidance
+        self._make_numbers(nets.device)
+        self._noise = torch.zeros(MAX_STEPS + 1, 1, *nets.latent, device=nets.device)
+        self.noise: Sequence[Tensor] = tuple(self._noise)
+        self.blank = torch.zeros(1, *nets.latent, device=nets.device)
+        self._cond = tuple(
+            torch.zeros(2, *out.shape[1:], dtype=nets.dtype, device=nets.device) for out in nets.text.spec.outputs
+        )
+        self.both: Sequence[Tensor] = self._cond
+        """The negative prompt's row, then the prompt's: [2, L, D], and SDXL's others."""
+        self.positive: Sequence[Tensor] = tuple(part[1:] for part in self._cond)
+        self.units = UnitKnobs(nets)
+        self._times: tuple[float, ...] = ()
+        self._walk = SeedWalk((1, *nets.latent), nets.device)
+        self._seen: tuple[object, ...] = ()
+        self.drawn: tuple[int, int, float, int] = (-1, -1, 0.0, 0)
+        """What `noise` was drawn from: seed, seed2, seed_mix, and how many."""
+
+    def _make_numbers(self, device: torch.device) -> None:
+        """One buffer for all numbers: a change is one copy."""
+        rows = len(Levels._fields)
+        self._device = torch.zeros(rows + _SCALAR_ROWS, MAX_STEPS, device=device)
+        self._host = torch.zeros(rows + _SCALAR_ROWS, MAX_STEPS, pin_memory=device.type == "cuda")
+        self._rows = [tuple(row) for row in self._device[:rows]]
+        scalars = dict(zip(_SCALARS, self._device[rows:].view(-1), strict=False))
+        self.start_alpha, self.start_sigma = scalars["start_alpha"], scalars["start_sigma"]
+        """The latent that the walk begins with: start_alpha x0 + start_sigma noise."""
+        self.guidance, self.delta, self.mix = scalars["guidance"], scalars["delta"], scalars["mix"]
+        self.feedback, self.smoothing = scalars["feedback"], scalars["smoothing"]
+        self.colour_amount, self.cut_sensitivity = scalars["colour_amount"], scalars["cut_sensitivity"]
+        self.noise_speed = scalars["noise_speed"]
+        self.levels = Levels(*self._rows)
+
+    def turn(self, params: Params, source: tuple[int, ...]) -> None:
+        """Bring the buffers to `params`, for an input of shape `source`. Copies what changed, waits for nothing."""
+        mode = self._mode(params, source)
+        seen = (mode.work, mode.sampler, mode.steps, *(getattr(params, name) for name in _LIVE))
+        if seen != self._seen:
+            self._seen = seen
+            self.levels = Levels(*(row[: mode.steps] for row in self._rows))
+            self._fill(mode, params)
+            self._device.copy_(self._host, non_blocking=True)
+        drawn = (params.seed, params.seed2, params.seed_mix, draws(mode.sampler, mode.steps))
+        if drawn != self.drawn:
+            self.drawn = drawn
+            self._noise[: drawn[3]].copy_(self._walk(*drawn))
+        if mode.work != "bypass":
+            mode = mode._replace(units=self._units(mode, params), temporal=temporal(params))
+        self.mode = mode
+
+    def speak(self, cond: Sequence[Tensor]) -> None:
+        """The prompts' embeddings, negative's row first, as the fade has them now."""
+        for mine, new in zip(self._cond, cond, strict=True):
+            mine.copy_(new)
+
+    def _mode(self, params: Params, source: tuple[int, ...]) -> Mode:
+        work: Work = "bypass" if params.bypass else params.mode
+        sampler = self.sampler if params.sampler == "auto" else params.sampler
+        guidance = "off" if self._takes_guidance else params.guidance_mode
+        shape = (source[0], source[1], source[2])
+        return Mode(work, sampler, params.steps, guidance, params.fit, shape, self.mode.size)
+
+    def _units(self, mode: Mode, params: Params) -> tuple[UnitMode, ...]:
+        return self.units.turn(params, Turn(self._times, mode.fit, mode.size, mode.source[2] == 4))
+
+    def _fill(self, mode: Mode, params: Params) -> None:
+        txt2img = mode.work == "txt2img"
+        strength = 1.0 if txt2img else params.strength
+        levels = self.schedule.levels(mode.sampler, mode.steps, strength, params.eta)
+        start = (levels.alpha[0], levels.sigma[0])
+        if txt2img:  # from noise alone; turbo's is the one sampler that scales it
+            start = (0.0, levels.sigma[0] if mode.sampler == "turbo" else 1.0)
+        own = params.guidance_mode == "off" and self._takes_guidance
+        self._times = tuple(1.0 - t / self.schedule.last for t in levels.t)
+        scalars = (
+            *(*start, self.scale if own else params.guidance, params.delta, params.mix),
+            *(params.feedback, params.smoothing, params.colour_amount, params.cut_sensitivity),
+            1.0 if params.noise_mode == "frame" else params.noise_speed,
+        )
+        host = self._host.numpy()
+        host[: len(levels), : mode.steps] = np.asarray(levels)
+        host[len(levels) :].reshape(-1)[: len(_SCALARS)] = scalars
+
+
+_LIVE = (
+    *("strength", "eta", "guidance", "guidance_mode", "delta", "mix"),
+    *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_mode", "noise_speed"),
+)

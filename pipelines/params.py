@@ -1,0 +1,296 @@
+"""THE parameter table. OSC addresses, web controls, TOML validation and the reference are all generated from it.
+
+A field of `Params` is a row: its annotation carries group, range, unit and curve, its default is the default, and the
+string below it is its documentation. Nothing else in the tree repeats any of that (a parity test proves it).
+No torch here: the bridge imports this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from engines.modelfile import NO_CONTROLNET
+from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES
+from pipelines.paramspec import ParamSpec as ParamSpec
+from pipelines.paramspec import Row
+from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.promptlang.timeline import Timeline
+
+MAX_BLOB_BYTES = 16 * 1024
+UNITS = 4
+"""Control units, numbered from 1."""
+
+MAX_SEED = 2**31 - 1
+
+Sampler = Literal["auto", "lcm", "turbo", "tcd", "ddim"]
+GuidanceMode = Literal["off", "full", "self", "onetime"]
+Fit = Literal["crop", "letterbox", "stretch"]
+Mode = Literal["img2img", "txt2img"]
+Vae = Literal["tiny", "full"]
+PromptCurve = Literal["linear", "ease"]
+PromptBlend = Literal["lerp", "slerp"]
+PromptGrammar = Literal["auto", "a1111", "deforum"]
+ControlMode = Literal["balanced", "prompt", "control"]
+ControlSource = Literal["input", "stream", "previous_output", "still", "previous_input"]
+ControlFit = Literal["fit", "crop", "letterbox", "stretch"]
+ControlMask = Literal["off", "alpha", "inverted"]
+NoiseMode = Literal["fixed", "frame", "travel", "warp"]
+FeedbackSpace = Literal["pixel", "latent"]
+SmoothingMode = Literal["still", "flow"]
+ColourMatchMode = Literal["off", "lab", "hsv", "rgb"]
+ColourMethod = Literal["statistics", "histogram"]
+ColourReference = Literal["first", "input", "captured"]
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """One ControlNet at work. A field is one row of the table for each unit: `control1_weight` is the first's."""
+
+    on: Annotated[bool, Row("control", "live")] = False
+    """Let the unit act; off costs nothing, and its model stays loaded."""
+    model: Annotated[str, Row("control", "encode", ids="controlnets")] = NO_CONTROLNET
+    """ControlNet id from configs/models.toml; loaded beside the stream, the one before acts until it is there."""
+    source: Annotated[ControlSource, Row("control", "live")] = "input"
+    """Which picture steers: the input, a stream of the unit's own, the last picture that came out (TemporalNet), the
+    input as it was when `still` was chosen, or the input one frame ago."""
+    preprocessor: Annotated[str, Row("control", "live", choices=tuple(PREPROCESSORS))] = "none"
+    """What makes the hint out of that picture, such as its edges; none shows it as it is."""
+    low: Annotated[float, Row("control", "live", -1, 255)] = -1.0
+    """First threshold of the preprocessor, where it has one; -1 is its own."""
+    high: Annotated[float, Row("control", "live", -1, 255)] = -1.0
+    """Second threshold of the preprocessor, where it has one; -1 is its own."""
+    weight: Annotated[float, Row("control", "live", 0, 2)] = 1.0
+    """How strongly the hint holds; 0 is as good as off."""
+    start: Annotated[float, Row("control", "live", 0, 1)] = 0.0
+    """Acts from this noise level on: 0 is pure noise, 1 the finished picture; strength 0.6 begins at 0.4."""
+    end: Annotated[float, Row("control", "live", 0, 1)] = 1.0
+    """Acts up to this noise level."""
+    mode: Annotated[ControlMode, Row("control", "live")] = "balanced"
+    """Which matters more: prompt weakens the hint towards the details, control does so too but keeps it out of the
+    negative side of guidance, which multiplies it by the guidance scale."""
+    resize: Annotated[ControlFit, Row("control", "live")] = "fit"
+    """How a picture of another shape is brought to the model's size; fit does it as the input is."""
+    pixel_perfect: Annotated[bool, Row("control", "live")] = True
+    """Preprocess at the size that is painted; off, at `resolution`."""
+    resolution: Annotated[int, Row("control", "live", 64, 2048, "px", step=64, jumps=True)] = 512
+    """Shorter side at which the preprocessor works without pixel_perfect."""
+    mask: Annotated[ControlMask, Row("control", "live")] = "off"
+    """Act only where that picture's alpha is opaque, or inverted, where it is clear."""
+
+
+def _unit_row(number: int, field: str) -> str:
+    return f"control{number}_{field}"
+
+
+def _unit_rows() -> Iterator[tuple[str, Any, Any]]:
+    hints, blank = get_type_hints(Unit, include_extras=True), Unit()
+    for number in range(1, UNITS + 1):
+        for field in Unit.__struct_fields__:
+            yield _unit_row(number, field), hints[field], getattr(blank, field)
+
+
+if TYPE_CHECKING:
+
+    class _UnitRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """`control1_on` to `control4_mask`."""
+else:
+    _UnitRows = msgspec.defstruct(
+        "_UnitRows", list(_unit_rows()), frozen=True, forbid_unknown_fields=True, kw_only=True
+    )
+
+
+class Params(_UnitRows, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One frozen, consistent snapshot; travels with a frame, and its version comes back with the picture."""
+
+    version: int = 0
+    prompt_line: Timeline | None = None  # how far the prompt has come; None: count from when it comes up
+
+    prompt: Annotated[str, Row("prompt", "encode")] = "neon"
+    """What the picture becomes."""
+    negative: Annotated[str, Row("prompt", "encode")] = ""
+    """What it stays away from; acts with guidance only."""
+    prompt_fade: Annotated[float, Row("prompt", "live", 0, 60, "s", "square")] = 0.5
+    """A new prompt fades in over this time, unless the message gives its own."""
+    prompt_curve: Annotated[PromptCurve, Row("prompt", "live")] = "linear"
+    """How prompts fade: evenly, or slowly at both ends."""
+    prompt_blend: Annotated[PromptBlend, Row("prompt", "live")] = "lerp"
+    """How embeddings are mixed, in fades and in lists: straight, or along the arc between them."""
+    prompt_normalize: Annotated[bool, Row("prompt", "live")] = True
+    """Weights of a list are shares that add up to 1; off, they are amounts."""
+    prompt_rate: Annotated[float, Row("prompt", "live", 0, 30, "1/s", "square")] = 1.0
+    """Steps a second that prompt editing and alternation go by; 0 stops them."""
+    prompt_span: Annotated[int, Row("prompt", "live", 1, 64, "steps", jumps=True)] = 10
+    """All the steps, of which an editing point such as 0.4 is a share."""
+    prompt_fps: Annotated[float, Row("prompt", "live", 0, 120, "1/s", "square")] = 15.0
+    """Frames a second that t counts in a prompt's mathematics, as in Deforum's schedules; 0 stops it."""
+    prompt_grammar: Annotated[PromptGrammar, Row("prompt", "encode")] = "auto"
+    """How a prompt is read; auto is a1111 with weighted lists, and deforum where a weight is mathematics."""
+    clip_skip: Annotated[int, Row("prompt", "encode", 1, 12, jumps=True)] = 1
+    """Which layer of the text encoder is read, counted from the end; 1 is the last."""
+
+    strength: Annotated[float, Row("image", "live", 0, 1)] = 0.6
+    """How much of the input is repainted: 0 returns it, 1 keeps only what the prompt wants."""
+    steps: Annotated[int, Row("image", "live", 1, 8, jumps=True)] = 1
+    """Denoising steps a frame: each costs one run of the network."""
+    sampler: Annotated[Sampler, Row("image", "live")] = "auto"
+    """Which solver walks the steps; auto is the model's own."""
+    eta: Annotated[float, Row("image", "live", 0, 1)] = 0.3
+    """Fresh noise between steps, for tcd (its gamma) and ddim (its eta)."""
+    mode: Annotated[Mode, Row("image", "live")] = "img2img"
+    """img2img restyles the input, txt2img ignores it."""
+    mix: Annotated[float, Row("image", "live", 0, 1)] = 1.0
+    """Output against fitted input: 1 shows the painted picture alone."""
+    fit: Annotated[Fit, Row("image", "live")] = "crop"
+    """How an input of another shape is brought to the model's size."""
+
+    seed: Annotated[int, Row("noise", "live", 0, MAX_SEED, jumps=True)] = 1
+    """Which noise; the same seed gives the same picture."""
+    seed2: Annotated[int, Row("noise", "live", 0, MAX_SEED, jumps=True)] = 2
+    """The other end of the walk that seed_mix takes."""
+    seed_mix: Annotated[float, Row("noise", "live", 0, 1)] = 0.0
+    """Spherical walk from seed (0) to seed2 (1)."""
+    noise_mode: Annotated[NoiseMode, Row("noise", "live")] = "fixed"
+    """fixed stands still while things move under it, frame is new for each picture, travel walks on from one noise to
+    the next, warp sticks to what moves in the input."""
+    noise_speed: Annotated[float, Row("noise", "live", 0, 1, "1/frame", "square")] = 0.02
+    """How fast travel walks; 1 is a new noise for each frame."""
+
+    guidance: Annotated[float, Row("guidance", "live", 0, 20)] = 1.0
+    """Classifier-free guidance scale; 1 is off."""
+    guidance_mode: Annotated[GuidanceMode, Row("guidance", "live")] = "off"
+    """full doubles the batch; self and onetime estimate the unguided part (residual CFG) at little or no cost."""
+    delta: Annotated[float, Row("guidance", "live", 0, 2)] = 1.0
+    """Size of the estimated part in residual CFG."""
+
+    feedback: Annotated[float, Row("coherence", "live", 0, 1)] = 0.0
+    """How much of the last picture, moved as the input moved, is painted over again; 0 is off."""
+    feedback_space: Annotated[FeedbackSpace, Row("coherence", "live")] = "pixel"
+    """Where the last picture is mixed in: before the encoder, or behind it, which is softer and loses nothing there."""
+    smoothing: Annotated[float, Row("coherence", "live", 0, 1)] = 0.0
+    """How much of what was shown stays; 0 is off."""
+    smoothing_mode: Annotated[SmoothingMode, Row("coherence", "live")] = "still"
+    """Where it stays: where the input stands still, or wherever its motion can be followed, moved along."""
+    colour_match: Annotated[ColourMatchMode, Row("coherence", "live")] = "off"
+    """Hold the picture's colours to a reference, in this colour space."""
+    colour_method: Annotated[ColourMethod, Row("coherence", "live")] = "statistics"
+    """Match each channel's mean and spread, or its whole histogram."""
+    colour_reference: Annotated[ColourReference, Row("coherence", "live")] = "first"
+    """Whose colours: the first picture's since this was chosen or since a cut, the present input's, or those that
+    colour_capture caught."""
+    colour_capture: Annotated[int, Row("coherence", "live", 0, 65535, jumps=True)] = 0
+    """A new number other than 0 catches the colours of the picture that is then on show."""
+    colour_amount: Annotated[float, Row("coherence", "live", 0, 1)] = 1.0
+    """How far the colours go to the reference's; 0 is off."""
+    cut_sensitivity: Annotated[float, Row("coherence", "live", 0, 4)] = 1.0
+    """To cuts in the input, after which nothing of the old scene is used: 2 cuts at half the difference, 0 never."""
+    similarity_threshold: Annotated[float, Row("coherence", "live", 0, 64, "levels", "square")] = 0.0
+    """An input that changed by less since it was last painted is not painted again; 0 paints every frame."""
+    similarity_max_skip: Annotated[int, Row("coherence", "live", 1, 1000, "frames", jumps=True)] = 10
+    """After so many frames in a row that were not painted, one is."""
+
+    model: Annotated[str, Row("model", "structural", ids="models")] = "pocket"
+    """Model id from configs/models.toml or added with `livelatent models add`."""
+    width: Annotated[int, Row("model", "structural", 64, 2048, "px", step=64)] = 256
+    """Width of the picture that the model paints; a multiple of 64."""
+    height: Annotated[int, Row("model", "structural", 64, 2048, "px", step=64)] = 256
+    """Height of the picture that the model paints; a multiple of 64."""
+    vae: Annotated[Vae, Row("model", "structural")] = "tiny"
+    """The small fast autoencoder, or the model's full one."""
+    prompt_chunks: Annotated[int, Row("model", "structural", 1, 8)] = 1
+    """How long a prompt the model has room for, in chunks of its text encoder: 75 tokens for CLIP, 30 for pocket."""
+
+    pause: Annotated[bool, Row("show", "live")] = False
+    """Hold the last picture."""
+    bypass: Annotated[bool, Row("show", "live")] = False
+    """Show the fitted input instead of the painted picture."""
+
+    def units(self) -> tuple[Unit, ...]:
+        """The control units' rows, the first's first. Equal values give the same object."""
+        return _units(_unit_values(self))
+
+
+_unit_values = attrgetter(*(name for name, _, _ in _unit_rows()))
+
+
+@lru_cache(maxsize=16)
+def _units(values: tuple[Any, ...]) -> tuple[Unit, ...]:
+    names = Unit.__struct_fields__
+    rows = (values[at : at + len(names)] for at in range(0, len(values), len(names)))
+    return tuple(Unit(**dict(zip(names, row, strict=True))) for row in rows)
+
+
+def _docs(cls: type) -> dict[str, str]:
+    """The string below each annotated field, as its documentation."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    out: dict[str, str] = {}
+    for field, after in zip(body.body, body.body[1:], strict=False):
+        target = field.target if isinstance(field, ast.AnnAssign) else None
+        text = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
+            out[target.id] = str(text.value)
+    return out
+
+
+@cache
+def table() -> dict[str, ParamSpec]:
+    """Every row by name, in the order in which people see them."""
+    hints: dict[str, Any] = get_type_hints(Params, include_extras=True)
+    docs, blank, out = _docs(Params), Params(), {}
+    for name in Params.__struct_fields__:
+        if name in docs:
+            out[name] = _spec(name, name, hints[name], getattr(blank, name), docs[name], "")
+    docs = _docs(Unit)
+    for number in range(1, UNITS + 1):
+        for field in Unit.__struct_fields__:
+            name, address = _unit_row(number, field), f"control/{number}/{field}"
+            out[name] = _spec(name, address, hints[name], getattr(blank, name), docs[field], f" {number}")
+    return out
+
+
+def _spec(name: str, address: str, hint: Any, default: Any, doc: str, suffix: str) -> ParamSpec:
+    base, row = get_args(hint)[:2]
+    choices = get_args(base) if get_origin(base) is Literal else row.choices
+    return ParamSpec(
+        name=name,
+        address=address,
+        group=row.group + suffix,
+        type=str if choices else base,
+        default=default,
+        doc=" ".join(doc.split()),
+        kind=row.kind,
+        low=row.low,
+        high=row.high,
+        unit=row.unit,
+        curve=row.curve,
+        choices=choices,
+        ids=row.ids,
+        step=row.step,
+        ramps=base is float or (base is int and row.kind == "live" and not row.jumps),
+    )
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Params)
+
+
+def pack(params: Params) -> bytes:
+    """As msgpack, for the frame's slot. ValueError if it would not fit (it always does with values from `coerce`)."""
+    blob = _encoder.encode(params)
+    if len(blob) > MAX_BLOB_BYTES:
+        raise ValueError(f"parameters take {len(blob)} bytes, more than {MAX_BLOB_BYTES}")
+    return blob
+
+
+def unpack(blob: bytes | memoryview) -> Params:
+    """The inverse of `pack`. Raises msgspec.DecodeError on anything else."""
+    if len(blob) > MAX_BLOB_BYTES:
+        raise msgspec.DecodeError("parameter blob is too large")
+    return _decoder.decode(blob)

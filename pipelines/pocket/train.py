@@ -1,0 +1,316 @@
+"""Builds pocket from nothing: `python -m pipelines.pocket.train --out DIR`.
+
+Stages: draw pictures, train the codec, turn scenes and their styled versions into latents, train denoiser and text
+encoder, write the model folder. Everything on the way is kept in --work, so that a run that was stopped goes on where
+it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from numpy.typing import NDArray
+from transformers import CLIPTextModel
+
+from pipelines.pocket import codec, control, data, denoise, nets, sheet, start, text
+from pipelines.pocket.critic import Critic, Shown, critic_loss
+from pipelines.pocket.plan import STAGES, Plan, Ticker
+from pipelines.pocket.run import Journal, Run, Team
+
+RANK = "POCKET_RANK"
+"""Environment of a team's other processes."""
+
+
+def codec_pictures(plan: Plan, team: Team, journal: Journal) -> NDArray[np.uint8]:
+    """What the codec is trained on."""
+    return data.pictures(plan.work / "pictures.npy", plan.pictures, plan.size, team, Ticker(journal, "pictures"))
+
+
+def train_codec(plan: Plan, team: Team, journal: Journal) -> AutoencoderTiny:
+    """The codec, from --work if it is finished there."""
+    if plan.warm is not None:
+        return nets.load(AutoencoderTiny, plan.warm, "vae").to(plan.place).requires_grad_(False)
+    torch.manual_seed(plan.seed)
+    vae = nets.codec(plan.sizes)
+    path = plan.work / "codec.safetensors"
+    if not path.exists():
+        shown = codec_pictures(plan, team, journal)
+        start.prepare(vae, codec.crop(shown, min(192, len(shown)), plan.codec_side, np.random.default_rng(plan.seed)))
+    vae = vae.to(plan.place, memory_format=torch.channels_last)
+    run = Run({"vae": vae}, path, plan.codec_rate, plan.codec_steps, team)
+    _rebuild(plan, run, vae, journal, "codec")
+    return vae.eval().requires_grad_(False)
+
+
+def polish(plan: Plan, vae: AutoencoderTiny, team: Team, journal: Journal) -> None:
+    """Trains the decoder further. The encoder stays, and with it the meaning of the latents that the denoiser knows."""
+    vae.decoder.requires_grad_(True).train()
+    run = Run({"decoder": vae.decoder}, plan.work / "decoder.safetensors", plan.polish_rate, plan.polish_steps, team)
+    _rebuild(plan, run, vae, journal, "polish")
+    vae.eval().requires_grad_(False)
+
+
+def _rebuild(plan: Plan, run: Run, vae: AutoencoderTiny, journal: Journal, stage: str) -> None:
+    """The codec's training, for those of its weights that `run` has."""
+    team, errors = run.team, []
+    shown = codec_pictures(plan, team, journal) if run.step < run.steps else np.empty(0, np.uint8)
+    while run.step < run.steps:
+        number = run.step * team.size + team.rank
+        generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + number)
+        dice = np.random.default_rng([plan.seed, number])
+        batch = codec.crop(shown, plan.codec_batch // team.size, plan.codec_side, dice)
+        with plan.fast:
+            total, error = codec.loss(vae, batch.to(plan.place, memory_format=torch.channels_last), generator)
+        norm = run.update(total)
+        errors.append(float(error))
+        if run.step % 100 == 0 or run.step == run.steps:
+            level = round(-10 * math.log10(float(np.mean(errors)) / 4), 2)
+            errors.clear()
+            run.save()
+            left = round(run.remaining / 60, 1)
+            journal.write(stage=stage, step=run.step, psnr=level, norm=round(norm, 2), minutes_left=left)
+    run.adopt()
+
+
+class CriticRun:
+    """The critic and its training, step by step with what it judges."""
+
+    def __init__(
+        self, plan: Plan, path: Path, steps: int, minutes: float, team: Team, after: Path | None = None
+    ) -> None:
+        torch.manual_seed(plan.seed)
+        self._plan, self._losses = plan, [0.0]
+        self.net: Critic = Critic(len(denoise.ASKED)).to(plan.place)
+        if after is not None and after.exists():
+            Run({"critic": self.net}, after, 0.0, 0, team)
+        self._warm = plan.critic_warm if after is None else plan.critic_warm // 4
+        self.run = Run({"critic": self.net}, path, plan.critic_rate, steps // 2, team, minutes, momentum=0.5)
+        self._seen = 2 * self.run.step
+
+    @property
+    def pull(self) -> float:
+        """As `critic.pictures_loss` takes it."""
+        return min(1.0, self._seen / max(1, self._warm))
+
+    def update(self, shown: Shown | None) -> None:
+        """Learns from what was just judged, every second time: it is ahead of the denoiser anyway."""
+        self._seen += 1
+        if shown is not None and self._seen % 2 == 0:
+            with self._plan.fast:
+                loss = critic_loss(self.net, shown)
+            self.run.update(loss)
+            self._losses.append(float(loss.detach()))
+
+    def said(self) -> float:
+        """Its mean loss since it was last asked for; 2.5 where it cannot tell anything apart."""
+        out = round(float(np.mean(self._losses[1:] or self._losses)), 3)
+        self._losses = self._losses[-1:]
+        return out
+
+
+def learn_words(
+    plan: Plan,
+    net: UNet2DConditionModel,
+    words: CLIPTextModel,
+    guide: denoise.Guide,
+    lessons: denoise.Lessons,
+    team: Team,
+    journal: Journal,
+) -> None:
+    """The text encoder alone, until its prompts can be read back: what the denoiser then starts from."""
+    path = plan.work / "words.safetensors"
+    run = Run({"words": words, "pool": net.add_embedding}, path, plan.words_rate, plan.words_steps, team)
+    while run.step < run.steps:
+        lesson = lessons.prompts(run.step * team.size + team.rank, plan.words_batch // team.size).to(plan.place)
+        assert lesson.asked is not None
+        off = denoise.misread(guide(net.add_embedding(denoise.understood(words, lesson))), lesson.asked)
+        run.update(off)
+        if run.step % 100 == 0 or run.step == run.steps:
+            run.save()
+            left = round(run.remaining / 60, 1)
+            journal.write(stage="words", step=run.step, misread=round(float(off.detach()), 4), minutes_left=left)
+    run.adopt()
+
+
+def train_denoiser(plan: Plan, vae: AutoencoderTiny, team: Team, journal: Journal) -> sheet.Model:
+    """Denoiser and text encoder; writes the model folder as it goes."""
+    ticker = Ticker(journal, "latents")
+    latents = data.latents(plan.work / "latents.npy", vae, plan.scenes, plan.size, team, ticker)
+    tokenizer = text.tokenizer()
+    torch.manual_seed(plan.seed)
+    if plan.warm is None:
+        net, words = nets.unet(plan.sizes), nets.encoder(plan.sizes, tokenizer)
+    else:
+        net = nets.load(UNet2DConditionModel, plan.warm, "unet")
+        words = nets.load(CLIPTextModel, plan.warm, "text_encoder")
+    net, words = net.to(plan.place, memory_format=torch.channels_last), words.to(plan.place)
+    lessons = denoise.Lessons(latents, 0, tokenizer, plan.seed)
+    guide = denoise.Guide(net.time_embedding.linear_2.out_features, plan.place)
+    if plan.warm is None:
+        learn_words(plan, net, words, guide, lessons, team, journal)
+    learning = {"unet": net, "words": words}
+    run = Run(learning, plan.work / "denoiser.safetensors", plan.rate, plan.steps, team, plan.minutes)
+    model = sheet.Model(vae, net, words, tokenizer)
+    critic = CriticRun(plan, plan.work / "critic.safetensors", plan.steps, plan.minutes, team)
+    said, kept, errors = time.monotonic(), time.monotonic(), []
+    if plan.until == "latents":
+        return model
+    while run.fraction < 1:
+        lesson = lessons.draw(run.step * team.size + team.rank, *plan.crop(run.step, team.size)).to(plan.place)
+        with plan.fast:
+            seen = plan.seen(run.step, team.size)
+            mark = denoise.loss(lesson, net, words, guide, vae, critic.net, seen, critic.pull)
+        norm = run.update(mark.loss)
+        critic.update(mark.shown)
+        errors.append(float(mark.error))
+        now, last = time.monotonic(), run.fraction >= 1
+        if now - said > 20 or last:
+            journal.write(
+                stage="denoiser", step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
+                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
+                minutes_left=round(run.remaining / 60, 1),
+            )  # fmt: skip
+            said = now
+            errors.clear()
+        if (now - kept > plan.every or last) and team.rank == 0:
+            critic.run.save()
+            keep(plan, run, model, journal)
+            kept = time.monotonic()
+    run.adopt()
+    return model
+
+
+def train_control(plan: Plan, model: sheet.Model, kind: str, team: Team, journal: Journal) -> None:
+    """One ControlNet, `edge` or `temporal`, into the model folder."""
+    ticker = Ticker(journal, kind)
+    vae = model.vae
+    latents = data.latents(plan.work / "latents.npy", vae, plan.scenes, plan.size, team, ticker)
+    shown = data.scenes(plan.work / "scenes.npy", plan.scenes, plan.size, team, ticker)
+    torch.manual_seed(plan.seed)
+    net = nets.control(model.unet).to(plan.place, memory_format=torch.channels_last)
+    lessons: control.EdgeLessons | control.TemporalLessons
+    if kind == "edge":
+        lessons = control.EdgeLessons(latents, shown, model.tokenizer, plan.seed + 1)
+    else:
+        count = min(plan.moving, plan.scenes)
+        following = data.next_frames(plan.work / "next.npy", vae, shown, count, team, ticker)
+        lessons = control.TemporalLessons(
+            latents, following, vae, model.unet, model.words, net, model.tokenizer, plan.seed + 2
+        )
+    model.unet.eval().requires_grad_(False)
+    model.words.eval().requires_grad_(False)
+    path, minutes = plan.work / f"{kind}.safetensors", plan.control_minutes
+    run = Run({"control": net}, path, plan.control_rate, plan.control_steps, team, minutes)
+    own = plan.work / f"critic-{kind}.safetensors"
+    critic = CriticRun(plan, own, plan.control_steps, minutes, team, plan.work / "critic.safetensors")
+    said, errors = time.monotonic(), []
+    while run.fraction < 1:
+        with plan.fast:
+            lesson = lessons.draw(run.step * team.size + team.rank, *plan.crop(run.step, team.size)).to(plan.place)
+            seen = plan.seen(run.step, team.size)
+            mark = control.loss(lesson, net, model.unet, model.words, vae, critic.net, seen, critic.pull)
+        norm = run.update(mark.loss)
+        critic.update(mark.shown)
+        errors.append(float(mark.error))
+        now, last = time.monotonic(), run.fraction >= 1
+        if now - said > 20 or last:
+            journal.write(
+                stage=kind, step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
+                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
+                minutes_left=round(run.remaining / 60, 1),
+            )  # fmt: skip
+            said = now
+            errors.clear()
+            critic.run.save()
+            run.save()
+    run.adopt()
+    if team.rank == 0:
+        nets.save_control(plan.out / f"controlnet_{kind}", net)
+
+
+def keep(plan: Plan, run: Run, model: sheet.Model, journal: Journal) -> None:
+    """A checkpoint, the model folder with the averaged weights, a contact sheet."""
+    run.save()
+    with run.averaged():
+        write(plan, model, f"sheet-{run.step:06d}.jpg", journal)
+
+
+def write(plan: Plan, model: sheet.Model, name: str, journal: Journal) -> None:
+    """The model folder, and a contact sheet of that name."""
+    size = nets.save(plan.out, model.vae, model.unet, model.words, model.tokenizer)
+    sheet.contact(model, plan.work / name, plan.look, plan.size)
+    journal.write(stage="saved", sheet=name, megabytes=round(size / 1e6, 2))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.pocket.train", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    parser.add_argument("--work", type=Path, help="where pictures, latents and checkpoints are kept (OUT.work)")
+    parser.add_argument("--look", type=Path, help="a folder of pictures for the contact sheets")
+    parser.add_argument("--warm", type=Path, help="a model folder whose networks to train on, instead of new ones")
+    parser.add_argument("--tiny", action="store_true", help="toy networks, for tests of this script")
+    kinds = {"int": int, "float": float, "str": str}
+    for field in fields(Plan):
+        if str(field.type) in kinds:
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kinds[str(field.type)], default=field.default)
+    given = vars(parser.parse_args(arguments))
+    sizes = nets.TINY if given.pop("tiny") else nets.Sizes()
+    work = given.pop("work") or given["out"].with_name(given["out"].name + ".work")
+    plan = Plan(work=work, sizes=sizes, **given)
+    plan.work.mkdir(parents=True, exist_ok=True)
+    size = plan.workers or (1 if plan.place.type != "cpu" else os.cpu_count() or 1)
+    rank = int(os.environ.get(RANK, "0"))
+    others = (
+        _spawn(size, plan.work, sys.argv[1:] if arguments is None else arguments)
+        if size > 1 and RANK not in os.environ
+        else []
+    )
+    try:
+        _train(plan, rank, size)
+    except BaseException:
+        for other in others:
+            other.kill()
+        raise
+    return max((other.wait() for other in others), default=0)
+
+
+def _train(plan: Plan, rank: int, size: int) -> None:
+    if size > 1:
+        torch.set_num_threads(1)
+    journal = Journal(plan.work / "log.jsonl", rank)
+    team = Team(rank, size, plan.work)
+    journal.write(stage="start", device=str(plan.place), workers=size, seed=plan.seed)
+    vae = train_codec(plan, team, journal)
+    if plan.until == "codec":
+        return
+    model = train_denoiser(plan, vae, team, journal)
+    for kind in ("edge", "temporal"):
+        if STAGES.index(plan.until) >= STAGES.index(kind):
+            train_control(plan, model, kind, team, journal)
+    if plan.until == "polish":
+        polish(plan, model.vae, team, journal)
+    if rank == 0:
+        write(plan, model, "sheet-final.jpg", journal)
+    team.close()
+
+
+def _spawn(size: int, work: Path, arguments: list[str]) -> list[subprocess.Popen[bytes]]:
+    """The other processes of the team: this same command, told its rank."""
+    (work / "team").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pipelines.pocket.train", *arguments]
+    return [subprocess.Popen(command, env={**os.environ, RANK: str(rank)}) for rank in range(1, size)]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""What a worker is asked to build. Torch-free: the bridge writes it, the worker reads it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.params import Params
+
+Engine = Literal["eager", "fake"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+DType = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything structural: two streams with the same spec and parameters paint the same pictures."""
+
+    model: str = "pocket"
+    width: int = 256
+    height: int = 256
+    vae: Literal["tiny", "full"] = "tiny"
+    prompt_chunks: int = 1
+    engine: Engine = "eager"
+    device: Device = "auto"
+    dtype: DType = "auto"
+    threads: int = 0
+    """CPU threads for the networks; 0 leaves the choice to torch."""
+    fake: dict[str, float] = {}
+    """For the fake engine alone: how long it takes and how it misbehaves (see engines/fake.py)."""
+
+
+def structural(spec: StreamSpec, params: Params) -> StreamSpec:
+    """`spec` with the structural values of `params`."""
+    return msgspec.structs.replace(
+        spec,
+        model=params.model,
+        width=params.width,
+        height=params.height,
+        vae=params.vae,
+        prompt_chunks=params.prompt_chunks,
+    )
+
+
+class Moment(NamedTuple):
+    """When a frame is. Both numbers are the bridge's, so that a worker that takes over goes on where another was."""
+
+    seconds: float
+    """On the bridge's clock, when the frame was fed."""
+    frame: int
+    """Its number."""
+
+
+class Stream(Protocol):
+    """Loaded networks with one stream's state. Built from a spec alone; holds no global."""
+
+    def __call__(self, pixels: NDArray[np.uint8], params: Params, moment: Moment | None = None) -> NDArray[np.uint8]:
+        """One frame: uint8 (h, w, 1|3|4) of any size in, uint8 (spec.height, spec.width, 3) out. The result may be
+        a buffer that the next call overwrites. Without `moment` it counts time and frames for itself."""
+
+    def tune(self, params: Params, moment: Moment | None = None) -> None:
+        """Adopt what takes time (a prompt, and what it says at this moment), waiting for it: a standby must not fade in
+        when it takes over. Cheap when there is nothing to adopt."""
+
+    def reset(self) -> None:
+        """Forget the past: what one frame hands to the next."""
+
+    def notes(self) -> dict[str, float | str]:
+        """Telemetry: what the user should know of the last frame (prompt encoded, resets, warnings)."""
+
+    def close(self) -> None:
+        """Stop threads, free memory."""

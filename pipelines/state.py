@@ -1,0 +1,122 @@
+"""Everything that one frame hands to the next. Lives on the device; nothing else in the pipeline remembers."""
+
+from __future__ import annotations
+
+import torch
+
+from pipelines.coherence.cut import CutDetector
+from pipelines.coherence.match import ColourMatch
+from pipelines.coherence.noise import MovingNoise, TravellingNoise
+from pipelines.knobs import Knobs, Mode
+from pipelines.temporal import Colours
+
+
+class StreamState:
+    """One stream's past. Written in place by `step`, so that its addresses hold still."""
+
+    def __init__(self, height: int, width: int, device: torch.device, latent: tuple[int, int, int]) -> None:
+        """`latent`: C, h, w."""
+
+        def picture() -> torch.Tensor:
+            return torch.zeros(1, 3, height, width, device=device).contiguous(memory_format=torch.channels_last)
+
+        def flag() -> torch.Tensor:
+            return torch.zeros((), dtype=torch.bool, device=device)
+
+        self._device, self._latent = device, latent
+        self.nothing = flag()
+        """Always false."""
+        self.picture = picture()
+        """The last good painted picture: fp32 [1, 3, H, W] in [-1, 1]."""
+        self.painted = flag()
+        """Whether there is one yet."""
+        self.unbroken = flag()
+        """Whether the frame before this one was good: what recurs from frame to frame may be used."""
+        self.held = torch.zeros((), dtype=torch.int32, device=device)
+        """How often a frame was not finite since the stream was made."""
+        self.source = picture()
+        """The fitted input of the frame before, as far as frames that use it follow each other."""
+        self.followed = flag()
+        """Whether they do."""
+        self.cut = CutDetector(device)
+        self.latent = torch.zeros(1, *latent, device=device)
+        """What was decoded to `picture`, while frames follow each other."""
+        self.shown = picture()
+        """`picture` after smoothing, while there is any."""
+        self.captured = picture()
+        """The picture whose colours were caught last."""
+        self.has_captured = flag()
+        self.colours: dict[tuple[str, str], ColourMatch] = {}
+        """The reference's colours by space and method, as far as these have been used."""
+        self.travelling = TravellingNoise((1, *latent), device)
+        self.moving: MovingNoise | None = None
+        """Made when it is first used."""
+        self._begun: tuple[object, ...] = ()
+
+    def follow(self, before: Mode, knobs: Knobs) -> None:
+        """Between frames, on the host: be ready for `knobs.mode`, where the frame before had `before`."""
+        now = knobs.mode
+        if not _follows(before, now):
+            self.break_off()
+        if now.looks_back and not before.looks_back:
+            self.followed.fill_(False)
+        if now.temporal.smoothing != "off" and before.temporal.smoothing == "off":
+            self.shown.copy_(self.picture)
+        if now.temporal.colours is not None and now.temporal.colours != before.temporal.colours:
+            self._refer(now.temporal.colours)
+        if now.temporal.noise != "fixed":
+            self._begin_noise(now, knobs)
+
+    def capture(self, colours: Colours | None) -> None:
+        """Between frames, on the host: catch the colours of the last picture."""
+        self.captured.copy_(self.picture)
+        self.has_captured.copy_(self.painted)
+        if colours is not None and colours.reference == "captured":
+            self._refer(colours)
+
+    def break_off(self) -> None:
+        """What comes next has nothing to do with what was: no recurrence, but the last good picture is still held."""
+        self.unbroken.fill_(False)
+        self.followed.fill_(False)
+        self.cut.reset()
+
+    def reset(self) -> None:
+        """Forget the past; the counts stay."""
+        self.painted.fill_(False)
+        self.has_captured.fill_(False)
+        for match in self.colours.values():
+            match.reset()
+        self._begun = ()
+        self.break_off()
+
+    def _refer(self, colours: Colours) -> None:
+        """Begin with a reference: the captured one if that is wanted, else none yet."""
+        key = (colours.space, colours.method)
+        if key not in self.colours:
+            self.colours[key] = ColourMatch(colours.space, colours.method, self._device)
+        self.colours[key].reset()
+        if colours.reference == "captured":
+            self.colours[key].take(self.captured, self.has_captured)
+
+    def _begin_noise(self, mode: Mode, knobs: Knobs) -> None:
+        """Start anew from another seed, or in another mode."""
+        kind, seed = mode.temporal.noise, knobs.drawn[0]
+        wanted = (kind, seed) if kind == "travel" else (kind, *knobs.drawn)
+        if wanted == self._begun:
+            return
+        self._begun = wanted
+        if kind == "travel":
+            self.travelling.begin(seed)
+            return
+        drawn = torch.cat(list(knobs.noise[: knobs.drawn[3]]))
+        if self.moving is None:
+            channels, height, width = self._latent
+            most = (len(knobs.noise), channels, height, width)
+            self.moving = MovingNoise(most, self._device, cells=4 if channels <= 8 else 2)
+        self.moving.begin(drawn, seed)
+
+
+def _follows(before: Mode, now: Mode) -> bool:
+    """Whether what the frame before left behind is this one's past: an input of the same shape, and it was painted."""
+    painted = before.work != "bypass" or now.work == "bypass"
+    return before.source == now.source and painted

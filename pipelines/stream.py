@@ -1,0 +1,212 @@
+"""A running stream: loaded networks, one past, and the host's work around `step`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from engines.base import Build, ControlNet, Nets
+from engines.eager import EagerEngine
+from engines.errors import ModelError
+from engines.modelfile import NO_CONTROLNET
+from engines.registry import Registry
+from pipelines.img2img import step
+from pipelines.knobs import Knobs
+from pipelines.own import OwnPictures
+from pipelines.params import Params, Unit
+from pipelines.prompt import Manner, Prompter
+from pipelines.rest import Rest
+from pipelines.schedule import SamplerName
+from pipelines.shelf import Shelf
+from pipelines.spec import Moment, StreamSpec
+from pipelines.state import StreamState
+from pipelines.transfer import Pixels, Transfer
+
+
+class DiffusionStream:
+    """Implements pipelines.spec.Stream. Once a prompt is settled, a frame and its Params decide the picture."""
+
+    def __init__(
+        self,
+        nets: Nets,
+        size: tuple[int, int],
+        params: Params,
+        sampler: SamplerName = "turbo",
+        scale: float = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`size`: (height, width). `sampler`: what `auto` means. `scale`: what a network that takes guidance as an
+        input gets while guidance is off. `clock`, in seconds, counts for frames that come without their moment."""
+        self.nets, self.size = nets, size
+        self.knobs = Knobs(nets, size, sampler, scale)
+        self.state = StreamState(*size, nets.device, nets.latent)
+        self._clock, self._moment = clock, Moment(clock(), -1)
+        self.prompter = Prompter(
+            nets.text, params.prompt, params.negative, lambda: self._moment.seconds, Manner.of(params)
+        )
+        self.shelf = Shelf(self._load_control, nets.device)
+        self._units: tuple[Unit, ...] = params.units()
+        self._transfer = Transfer(nets.device)
+        self._own = OwnPictures(nets.device, self.knobs.units.own)
+        self._rest = Rest()
+        self._last: Pixels | None = None
+        self._fades = self._shows = self._captured = 0
+        self._counts = [0.0, 0.0, 0.0]
+
+    @classmethod
+    def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
+        """Load spec.model and warm it up at its size. Raises engines.errors.ModelError with a sentence."""
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
+        entry = Registry.open().get(spec.model)
+        build = Build(
+            height=spec.height,
+            width=spec.width,
+            vae=spec.vae,
+            tiny_vae=entry.tiny_vae_folder(),
+            loras=tuple(entry.lora_files()),
+            device=spec.device,
+            dtype=spec.dtype,
+            chunks=spec.prompt_chunks,
+            emphasis=entry.emphasis,
+        )
+        nets = EagerEngine().load(entry.folder(), build)
+        stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
+        stream.warm_up(params)
+        return stream
+
+    def twin(self, params: Params) -> DiffusionStream:
+        """Another stream over the same networks, with numbers, ControlNets and a past of its own."""
+        nets = dataclasses.replace(self.nets, controlnets={})
+        return DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
+
+    def warm_up(self, params: Params, frames: int = 2) -> None:
+        """Let every kernel be chosen and every buffer be made, on a grey input, then forget it."""
+        grey = np.full((*self.size, 3), 128, np.uint8)
+        for _ in range(frames):
+            self(grey, params)
+        self.reset()
+
+    def __call__(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> Pixels:
+        """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
+        if params.pause and self._last is not None:
+            return self._last
+        self._ask(params, moment, params.prompt_fade)
+        cond = self.prompter.now(self._values(params))
+        if cond is not None:
+            self.knobs.speak(cond)
+            self._fades += 1
+        self._units = params.units()
+        self._shelve()
+        held = self._counts[0]
+        rests = self._rest(pixels, params, self._fades, self._shows, held, tuple(self.nets.controlnets))
+        if rests and self._last is not None:
+            return self._last
+        frame = self._transfer.up(pixels)
+        self._own.choose(self._units, frame)
+        self.turn(params, pixels.shape)
+        picture = step(frame, self.knobs, self.state, self.nets)
+        if params.colour_capture != self._captured:
+            self._captured = params.colour_capture
+            if self._captured:
+                self.state.capture(self.knobs.mode.temporal.colours)
+        state = self.state
+        self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
+        return self._last
+
+    def turn(self, params: Params, source: tuple[int, ...]) -> None:
+        """Bring numbers, mode and memories to `params`, for an input of shape `source`."""
+        before = self.knobs.mode
+        self.knobs.turn(params, source)
+        self.state.follow(before, self.knobs)
+
+    def show(self, number: int, pixels: Pixels) -> None:
+        """The newest picture of control unit `number`'s own stream, uint8 (h, w, 1 | 3 | 4); held until the next."""
+        self._own.show(number, pixels)
+        self._shows += 1
+
+    def tune(self, params: Params, moment: Moment | None = None) -> None:
+        """Wait until what the prompt of `params` says now is encoded and its ControlNets are loaded; no fade."""
+        self._ask(params, moment, 0.0)
+        self.prompter.settle()
+        self._ask(params, self._moment, 0.0)
+        cond = self.prompter.catch_up(self._values(params))
+        if cond is not None:
+            self.knobs.speak(cond)
+        self._units = params.units()
+        self._shelve()
+        self.shelf.settle()
+
+    def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
+        self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
+        self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line)
+
+    def _values(self, params: Params) -> dict[str, float]:
+        """What mathematics in a prompt may use besides the prompt's own time."""
+        return {"f": self._moment.frame, "seed": params.seed, "s": params.seed, "strength": params.strength}
+
+    def reset(self) -> None:
+        """Forget the past: the next frame is painted as a stream's first."""
+        self.state.reset()
+        self._own.reset()
+        self._rest.reset()
+        self._last, self._captured = None, 0
+
+    def notes(self) -> dict[str, float | str]:
+        """Telemetry; from any thread, waits for nothing."""
+        held, cuts, difference = self._counts
+        return {
+            "device": self.nets.described,
+            "guard.held": held,
+            "coherence.skipped": float(self._rest.skipped),
+            "coherence.change": self._rest.change,
+            "coherence.cuts": cuts,
+            "coherence.difference": difference,
+            **self.prompter.notes(),
+            **self._control_notes(),
+        }
+
+    def _shelve(self) -> None:
+        """Have the ControlNets that the units name loaded, and let go of those that nobody uses any more."""
+        here, named = self.nets.controlnets, {unit.model for unit in self._units} - {NO_CONTROLNET}
+        if not (named or here):
+            self.shelf.ask(())
+            return
+        here |= self.shelf.fetch()
+        for name in here.keys() - named - set(self.knobs.units.using.values()):
+            del here[name]
+        self.shelf.ask(sorted(named - here.keys()))
+
+    def _load_control(self, name: str) -> ControlNet:
+        """On the shelf's thread."""
+        if self.nets.load_control is None:
+            raise ModelError("this engine runs no ControlNets")
+        net = self.nets.load_control(Registry.open().controlnet(name).folder())
+        if net.channels != 3:
+            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has pictures of 3")
+        return net
+
+    def _control_notes(self) -> dict[str, float | str]:
+        """Of the control units: which act, which ControlNets are on their way, and what is wrong."""
+        wrong, pending, mode, using = self.shelf.wrong(), self.shelf.pending(), self.knobs.mode, self.knobs.units.using
+        acting = {unit.number: unit for unit in mode.units}
+        state, error = [f"{unit.number} {unit.net}" for unit in mode.units], []
+        for number, unit in enumerate(self._units, 1):
+            if unit.model in pending:
+                state.append(f"{number} loading {unit.model}")
+            if unit.model in wrong:
+                error.append(f"unit {number}: {unit.model}: {wrong[unit.model]}")
+            if unit.on and unit.source == "stream" and number in using and number not in acting:
+                error.append(f"unit {number}: nothing has come from its own stream yet")
+            if number in acting and unit.mode == "control" and mode.guidance != "full":
+                error.append(f"unit {number}: mode control is prompt without guidance_mode full")
+        return {"control.state": ", ".join(state), "control.error": "; ".join(error)}
+
+    def close(self) -> None:
+        """Stop the threads. The networks go when the stream does."""
+        self.prompter.close()
+        self.shelf.close()

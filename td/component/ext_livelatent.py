@@ -1,0 +1,193 @@
+"""The component's extension: frames out and in, the bridge as a child process, parameters over OSC, and what is shown.
+
+Everything here runs on TouchDesigner's main thread and waits for nothing. Callback DATs call the capitalised methods.
+"""
+
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections import deque
+
+from ll_face import face
+from ll_link import Links
+from ll_pages import make
+from ll_pixels import Picture
+from ll_process import Bridge, home
+from ll_sync import SHOW_S, Sync
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
+
+
+class LiveLatent:
+    """`op('livelatent').ext.LiveLatent`."""
+
+    def __init__(self, ownerComp):
+        self.comp = ownerComp
+        find = ownerComp.op
+        self.document, self.build = json.loads(find("pages").text), json.loads(find("build").text)
+        if not ownerComp.customPages:
+            make(ownerComp, self.document["pages"])
+        libraries = str(home() / "td" / "lib")
+        if libraries not in sys.path:
+            sys.path.append(libraries)  # last: TouchDesigner's own packages win
+        self.input, self.mask, self.screen, self.pick = find("in1"), find("in2"), find("receive"), find("pick")
+        self.info, self.out, self.ear = find("info"), find("oscout"), find("oscin")
+        self.bridge, self.picture = Bridge(), Picture()
+        self.sync = Sync(ownerComp, self.document, self.out.sendOSC, ParMode.CONSTANT)
+        self.links = Links(self.picture, self.document["ring_protocol"])
+        self.born, self.received, self.trips = time.perf_counter_ns(), 0, deque(maxlen=64)
+        self.warning, self.face, self._shown_at, self._busy = "", None, 0.0, False
+        self.sync.figure("Component", f"{self.build['version']} component {self.build['hash']}")
+
+    def onDestroyTD(self):
+        """Before this is replaced or deleted: no thread, segment, socket or child stays behind."""
+        if self.ear.valid:
+            self.sync.leave(self.ear.par.port.eval())
+        self.links.close()
+        self.bridge.close(2.0)
+
+    def Begin(self):
+        """With the project, and when the component is dropped into one."""
+        if self.comp.par.Autostart.eval():
+            self.Start()
+
+    def Frame(self):
+        """Once per frame, before TouchDesigner cooks."""
+        par, now = self.comp.par, time.perf_counter()
+        self.bridge.poll()
+        if par.Active.eval():
+            if not self._busy:
+                self._tune()
+            self._send()
+            self._receive()
+            self.sync.beat(now, par.Listenport.eval())
+        elif self._busy:
+            self._rest()
+        if now - self._shown_at > SHOW_S:
+            self._shown_at = now
+            self._show()
+
+    def _tune(self):
+        """Take ports, names and transport from the page."""
+        par, self._busy = self.comp.par, True
+        host = par.Host.eval().strip()
+        local = host in LOOPBACK
+        if self.ear.par.active.eval():
+            self.sync.leave(self.ear.par.port.eval())
+        self.out.par.address, self.out.par.port, self.out.par.active = host, par.Oscport.eval(), True
+        self.ear.par.port, self.ear.par.active = par.Listenport.eval(), True
+        self.transport = par.Transport.eval()
+        if self.transport == "auto":
+            self.transport = "shm" if local else "zmq"
+        names = par.Inname.eval(), par.Outname.eval()
+        ends = [f"tcp://{host or '127.0.0.1'}:{port.eval()}" for port in (par.Inport, par.Outport)]
+        self.links.open(self.transport, names, ends, par.Codec.eval(), par.Keyfile.eval())
+        self._native(self.document["native"].get(self.transport, ""), *names)
+
+    def _native(self, kind, into, out):
+        """Transports that are TouchDesigner's own operators: switch the right pair on, all others off."""
+        for name, active, label in (
+            ("ndiout", kind == "ndi", into),
+            ("ndiin", kind == "ndi", out),
+            ("spoutout", kind == "syphonspout", into),
+            ("spoutin", kind == "syphonspout", out),
+        ):
+            node = self.comp.op(name)
+            setattr(node.par, "name" if name.startswith("ndi") else "sendername", label)
+            if hasattr(node.par, "active"):
+                node.par.active = active
+        self.pick.par.index = {"ndi": 2, "syphonspout": 3}.get(kind, 1 if self.received else 0)
+
+    def _rest(self):
+        self._busy = False
+        self.sync.leave(self.ear.par.port.eval())
+        self.ear.par.active = self.out.par.active = False
+        self.links.close()
+
+    def _send(self):
+        if self.links.sender is None or not self.comp.inputConnectors[0].connections:
+            return
+        source = self.input.numpyArray(delayed=True)
+        if source is None:
+            return
+        masked = self.comp.inputConnectors[1].connections
+        mask = self.mask.numpyArray(delayed=True) if masked else None
+        now = time.perf_counter_ns()
+        self.links.sender.put(source, mask, now, now - self.born)
+
+    def _receive(self):
+        if self.links.reader is None:
+            return
+        news = self.links.reader.read(self.picture)
+        if news is None:
+            return
+        self.received += 1
+        if news[1] > 0:
+            self.trips.append((time.perf_counter_ns() - self.born - news[1]) / 1e6)
+        self.screen.cook(force=True)
+        if self.received == 1:
+            self.pick.par.index = 1
+
+    def Cook(self, scriptOp):
+        """The Script TOP cooks: the last whole picture, whatever has become of the bridge."""
+        if self.warning:
+            scriptOp.addWarning(self.warning)
+        if self.picture.front is not None:
+            scriptOp.copyNumpyArray(self.picture.front)
+
+    def Osc(self, address, args):
+        self.sync.heard(address, args)
+
+    def Changed(self, par):
+        """A custom parameter has another value."""
+        if par.name in self.sync.rows:
+            self.sync.changed(par)
+        elif par.page.name == "Livelatent" and not par.readOnly and par.name not in ("Active", "Autostart"):
+            self._busy = False  # how to reach the bridge has changed: the next frame goes there
+            self.sync.ours = bool(self.bridge.pid)
+            if self.bridge.pid and par.name != "Host":
+                self.Start()
+
+    def Pulsed(self, par):
+        {"Start": self.Start, "Stop": self.Stop, "Restart": self.Restart}.get(par.name, lambda: None)()
+
+    def Start(self):
+        """Start a bridge here, unless one answers already."""
+        if self.sync.live and not self.bridge.pid:
+            return
+        par = self.comp.par
+        self.sync.ours = True
+        words = self.links.words(par, self.transport if self._busy else par.Transport.eval())
+        words += ["--osc-port", str(par.Oscport.eval())]
+        for name, value in self.sync.structural().items():
+            words += ["--set", f"{name}={value}"]
+        self.bridge.start(par.Command.eval(), words + shlex.split(par.Arguments.eval()))
+
+    def Stop(self):
+        self.bridge.stop()
+
+    def Restart(self):
+        if self.bridge.pid or not self.sync.live:
+            self.Start()
+        else:
+            self.out.sendOSC(self.document["prefix"] + "/restart", [1], asBundle=False)
+
+    def _show(self):
+        """Five times a second: state, figures, the log, and what the component's face says."""
+        state, text, problem, self.warning = face(self)
+        for name, value in (("State", state), ("Status", text), ("Error", problem), ("Received", self.received)):
+            self.sync.figure(name, value)
+        sender = self.links.sender
+        self.sync.figure("Sent", sender.sent if sender else 0)
+        self.sync.figure("Skipped", sender.skipped if sender else 0)
+        self.sync.figure("Roundtrip", round(statistics.median(self.trips), 1) if self.trips else 0.0)
+        self.sync.show()
+        if (problem, self.warning) != self.face:
+            self.face = problem, self.warning
+            self.comp.clearScriptErrors(recurse=False)
+            if problem:
+                self.comp.addScriptError(problem)
+            self.screen.cook(force=True)
+            self.info.text = "\n".join([text, problem, self.warning, *self.bridge.lines])

@@ -1,0 +1,45 @@
+"""What the component says about itself: a state, a line, what is wrong, and what should be mended some time."""
+
+
+def face(ext):
+    """(state, line, problem, warning) as a user reads them. The last picture stays up in every one of them."""
+    bridge, sync, links = ext.bridge, ext.sync, ext.links
+    told = sync.reading("/state")
+    if not ext.comp.par.Active.eval():
+        return "off", "Off: Active is off.", bridge.problem, ""
+    problem = bridge.problem or links.problem or sync.refusal()
+    if not problem and sync.live:
+        problem = sync.reading("/error") or ""
+    if not sync.live:
+        state, line = _absent(ext)
+    elif not ext.comp.inputConnectors[0].connections:
+        state, line = told or "running", "Connected; nothing is wired to the input."
+    else:
+        state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {ext.transport}"
+    if problem:
+        state = "error" if not sync.live or links.problem else state
+        line = problem
+    return state, line[:200], problem[:200], _mismatch(ext)
+
+
+def _absent(ext):
+    if ext.bridge.state in ("running", "stopping"):
+        return "starting" if ext.bridge.state == "running" else "waiting", f"livelatent is {_verb(ext.bridge.state)} …"
+    held = "the last picture stays" if ext.received else "the input passes through"
+    where = f"{ext.comp.par.Host.eval()}:{ext.comp.par.Oscport.eval()}"
+    return "waiting", f"No livelatent answers at {where}; press Start. Meanwhile {held}."
+
+
+def _verb(state):
+    return "starting" if state == "running" else "stopping"
+
+
+def _mismatch(ext):
+    """A component and a bridge of different releases say so and go on: the table of parameters may differ."""
+    told = (ext.sync.reading("/info/version") or "").split()
+    if not told or not ext.sync.live:
+        return ""
+    mine, theirs = ext.build["hash"], told[-1]
+    if theirs == mine:
+        return ""
+    return f"This component is {ext.build['version']} ({mine}), the bridge {' '.join(told)}: `livelatent td install`"

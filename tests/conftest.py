@@ -1,0 +1,81 @@
+"""What all tests share: nothing may be left behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SLOW = os.environ.get("LIVELATENT_SLOW", "")
+"""`short` runs what is marked slow in a short form, `full` as long as it takes; unset leaves it out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SLOW in ("short", "full"):
+        return
+    skip = pytest.mark.skip(reason="slow: set LIVELATENT_SLOW=short or full")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def amount() -> Callable[[int, int], int]:
+    """How much of something a slow test does: `amount(full, short)`."""
+    return lambda full, short: full if SLOW == "full" else short
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's models, keys and tokens."""
+    monkeypatch.setenv("LIVELATENT_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """After the test: no thread of ours, no shared memory segment, no child process more than before."""
+    threads, segments, children = _threads(), _segments(), _children()
+    yield
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and (_threads() - threads or _segments() - segments or _children() - children):
+        time.sleep(0.02)
+    assert not _threads() - threads
+    assert not _segments() - segments
+    assert not _children() - children
+
+
+def _threads() -> set[str]:
+    return {t.name for t in threading.enumerate() if t.name.startswith("ll-")}
+
+
+def _segments() -> set[str]:
+    shm = Path("/dev/shm")
+    return {p.name for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))} if shm.is_dir() else set()
+
+
+def _children() -> set[int]:
+    """Worker processes of this process, by id."""
+    out = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"bridge.worker" in command:
+            out.add(int(entry.name))
+    return out

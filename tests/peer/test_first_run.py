@@ -1,0 +1,70 @@
+"""What a newcomer does: one command, the page, a slider; then a worker dies and the picture goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.browser import chromium, find_chromium
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
+    pytest.mark.usefixtures("nothing_left"),
+]
+
+RUN = ["run", "--web-port=0", "--osc-port=0", "--no-browser", "--sink=preview", "--source=scene?size=256x256"]
+SUM = """(() => { const c = document.querySelector('#output canvas');
+  const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  let s = 0; for (let i = 0; i < d.length; i += 97) s = (s * 31 + d[i]) % 1e9; return s; })()"""
+
+
+@pytest.fixture(params=["fake", "eager"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The page of a real run: with the fake engine, and with the built-in model."""
+    command = [sys.executable, "-m", "bridge", *RUN, f"--engine={request.param}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found
+        yield found[0]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0
+
+
+def workers() -> list[int]:
+    out = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"bridge.worker" in entry.read_bytes():
+                out.append(int(entry.parent.name))
+        except OSError:
+            continue
+    return sorted(out)
+
+
+def test_pictures_move_sliders_steer_and_a_dead_worker_is_no_end(url: str) -> None:
+    with chromium() as browser:
+        page = browser.page()
+        page.viewport(1440, 900)
+        page.goto(url)
+        page.wait("document.querySelector('#output').dataset.painted", timeout=60)
+        seen = page.eval(SUM)
+        page.wait(f"{SUM} !== {seen}", timeout=30)
+        page.drag("[data-name=strength] input[type=range]", 0.5, 0.9)
+        page.wait("document.querySelector('[data-name=strength] input[type=number]').value > 0.75")
+        mine = workers()
+        assert mine
+        os.kill(mine[0], signal.SIGKILL)
+        time.sleep(0.3)
+        seen = page.eval(SUM)
+        page.wait(f"{SUM} !== {seen}", timeout=60)
+        assert not page.errors
+        page.close()

@@ -1,0 +1,130 @@
+"""Never black: a real receiver on ZMQ watches while workers are killed and stopped, and while time goes by."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import pytest
+import zmq
+
+from bridge.app import App
+from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
+from bridge.wire import decode
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(900)]
+
+Amount = Callable[[int, int], int]
+
+
+@dataclass
+class Arrival:
+    at: float
+    seq: int
+
+
+class Watcher:
+    """Receives what the ZMQ sink sends, and when."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = zmq.Context.instance().socket(zmq.SUB)
+        self.socket.setsockopt(zmq.SUBSCRIBE, b"")
+        self.socket.setsockopt(zmq.CONFLATE, 1)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(address)
+        self.arrivals: list[Arrival] = []
+
+    def watch(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self.socket.poll(min(50, int(left * 1000) + 1)):
+                frame = decode(self.socket.recv())
+                self.arrivals.append(Arrival(time.monotonic(), frame.seq))
+
+    def longest_gap(self) -> float:
+        times = [a.at for a in self.arrivals]
+        return max(b - a for a, b in itertools.pairwise(times))
+
+
+def app(port: int, ms: float = 10.0) -> App:
+    return App(
+        Config(
+            source="scene?size=128x128&fps=60",
+            sinks=(f"zmq:tcp://127.0.0.1:{port}", "null"),
+            params={"width": 128, "height": 128},
+            worker=WorkerConfig(engine="fake", fake={"ms": ms}),
+            osc=OscConfig(port=0),
+            web=WebConfig(enabled=False),
+        )
+    )
+
+
+def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_output_never_pauses_while_workers_go(number: signal.Signals, free_port: int, amount: Amount) -> None:
+    made, rng = app(free_port), random.Random(7)
+    kills = amount(20, 5) if number == signal.SIGKILL else amount(10, 2)
+    watcher = Watcher(f"tcp://127.0.0.1:{free_port}")
+    try:
+        made.start()
+        wait(lambda: made.output.count > 10)
+        watcher.watch(0.5)
+        for _ in range(kills):
+            wait(lambda: made.supervisor.standby_pid and made.supervisor.active_pid)
+            watcher.watch(rng.uniform(0.05, 1.0))
+            victim = made.supervisor.active_pid
+            assert victim is not None
+            newest = watcher.arrivals[-1].seq
+            os.kill(victim, number)
+            # A stopped worker is silent for the second that makes it a stall.
+            watcher.watch(0.5 if number == signal.SIGKILL else 1.8)
+            assert watcher.arrivals[-1].seq > newest, "no fresh picture"
+            assert made.supervisor.active_pid != victim
+        # The output repeats every 20 ms; the rest is what a receiver on a busy machine may be late by.
+        assert watcher.longest_gap() < 0.25
+        assert made.metrics.get("worker.restarts") == kills
+    finally:
+        made.close()
+        watcher.socket.close()
+
+
+def test_hours_in_small(free_port: int, amount: Amount) -> None:
+    """Memory, threads and files of the bridge stay what they are while frames, sliders and deaths go by."""
+    made = app(free_port, ms=2.0)
+    me = psutil.Process()
+    try:
+        made.start()
+        wait(lambda: made.output.count > 10 and made.supervisor.standby_pid)
+        rng, seconds = random.Random(3), amount(600, 20)
+        base: tuple[int, int, int] | None = None
+        end, settle = time.monotonic() + seconds, time.monotonic() + min(60, seconds / 3)
+        next_kill = time.monotonic() + 2
+        while time.monotonic() < end:
+            made.store.set("strength", rng.random())
+            made.store.set("prompt", f"prompt {rng.randrange(1000)}")
+            if time.monotonic() > next_kill and made.supervisor.standby_pid and made.supervisor.active_pid:
+                os.kill(made.supervisor.active_pid, signal.SIGKILL)
+                next_kill = time.monotonic() + 5
+            if base is None and time.monotonic() > settle:
+                base = (me.memory_info().rss, me.num_threads(), me.num_fds())
+            time.sleep(0.005)
+        wait(lambda: made.supervisor.standby_pid and made.supervisor.active_pid)
+        time.sleep(1.0)
+        assert base is not None
+        assert me.memory_info().rss - base[0] < 20 * 2**20
+        assert me.num_threads() <= base[1] + 1
+        assert me.num_fds() <= base[2] + 3
+    finally:
+        made.close()

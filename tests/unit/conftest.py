@@ -1,0 +1,168 @@
+"""Small untrained models in the ordinary diffusers layout, made once per run and loaded through the ordinary code."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SCHEDULER = {
+    "_class_name": "EulerDiscreteScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "trailing",
+}
+WORDS = ("neon", "ink", "gold")
+LENGTH = 16
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """model_folder(kind="sd15" | "sd21" | "sdxl" | "lcm", tiny=True, prediction=...) -> Path. From then on torch has
+    one thread: networks this small only lose by more."""
+    import torch
+
+    torch.set_num_threads(1)
+    made: dict[tuple[object, ...], Path] = {}
+
+    def make(kind: str = "sd15", tiny: bool = True, prediction: str | None = None) -> Path:
+        key = (kind, tiny, prediction)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("model") / kind
+            write_model(made[key], kind, tiny, prediction or ("v_prediction" if kind == "sd21" else "epsilon"))
+        return made[key]
+
+    return make
+
+
+def write_model(folder: Path, kind: str, tiny: bool, prediction: str) -> None:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        write_unet(folder / "unet", kind)
+        write_vae(folder / "vae", tiny)
+        for suffix in ("", "_2") if kind == "sdxl" else ("",):
+            write_text(folder, suffix)
+    (folder / "scheduler").mkdir()
+    config = {**SCHEDULER, "prediction_type": prediction}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    (folder / "model_index.json").write_text(json.dumps(index(kind, tiny)))
+
+
+def index(kind: str, tiny: bool) -> dict[str, object]:
+    parts: dict[str, object] = {
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderTiny" if tiny else "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", SCHEDULER["_class_name"]],
+    }
+    if kind == "sdxl":
+        parts["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+        parts["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
+    name = "StableDiffusionXLPipeline" if kind == "sdxl" else "StableDiffusionPipeline"
+    return {"_class_name": name, "_diffusers_version": "0.35.0", **parts}
+
+
+def write_unet(folder: Path, kind: str) -> None:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    extra = {
+        "sd15": {"attention_head_dim": 2},
+        "lcm": {"attention_head_dim": 2, "time_cond_proj_dim": 32},
+        "sd21": {"attention_head_dim": (2, 4), "use_linear_projection": True},
+        "sdxl": {
+            "attention_head_dim": (2, 4),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "transformer_layers_per_block": (1, 2),
+            "projection_class_embeddings_input_dim": 6 * 8 + 32,
+        },
+    }[kind]
+    UNet2DConditionModel(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=64 if kind == "sdxl" else 32,
+        norm_num_groups=8,
+        **extra,
+    ).save_pretrained(folder)
+
+
+def write_vae(folder: Path, tiny: bool) -> None:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
+    four, one = (8, 8, 8, 8), (1, 1, 1, 1)
+    if tiny:
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=four,
+            decoder_block_out_channels=four,
+            num_encoder_blocks=one,
+            num_decoder_blocks=one,
+        )
+        last = vae.decoder.layers[-1]  # untrained it paints black: bring it to mid-grey, with contrast
+        last.weight.data.mul_(8.0)
+        last.bias.data.fill_(0.5)
+        vae.encoder.layers[-1].weight.data.mul_(20.0)
+        vae.save_pretrained(folder)
+        return
+    AutoencoderKL(
+        block_out_channels=four,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+    ).save_pretrained(folder)
+
+
+def write_text(folder: Path, suffix: str) -> None:
+    from transformers.models.clip.configuration_clip import CLIPTextConfig
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+
+    vocabulary = write_tokenizer(folder / f"tokenizer{suffix}")
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=LENGTH,
+        projection_dim=32,
+        bos_token_id=vocabulary["<|startoftext|>"],
+        eos_token_id=vocabulary["<|endoftext|>"],
+        pad_token_id=vocabulary["<|endoftext|>"],
+    )
+    cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
+    cls(config).save_pretrained(folder / f"text_encoder{suffix}")
+
+
+def write_tokenizer(folder: Path) -> dict[str, int]:
+    """CLIP's kind of byte-pair encoding: letters, and merges that make a few whole words. Digits are not in it."""
+    merges = []
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts = [parts[0] + parts[1], *parts[2:]]
+    letters = [*string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase)]
+    tokens = dict.fromkeys([*letters, *(a + b for a, b in merges), "<|unknown|>", "<|startoftext|>", "<|endoftext|>"])
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    config = {**special, "unk_token": "<|unknown|>", "model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return vocabulary
