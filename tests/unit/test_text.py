@@ -59,8 +59,16 @@ def hidden(net: ClipText, prompt: str, skip: int = 1) -> torch.Tensor:
     return net(prompt, skip).cond[0]
 
 
+def off_centre(net: ClipText) -> ClipText:
+    """With a mean that is not 0, as in trained encoders and unlike a fresh LayerNorm's answer: weights divide by it."""
+    for _, model in net.encoders:
+        last = next(layer for name, layer in model.named_modules() if name.endswith("final_layer_norm"))
+        last.bias.data.fill_(0.25)
+    return net
+
+
 def test_a_weight_scales_its_words_and_keeps_the_mean(text):
-    net = text()
+    net = off_centre(text())
     plain, weighed = hidden(net, "neon ink gold"), hidden(net, "neon (ink:1.5) gold")
     factor = torch.ones(LENGTH)
     factor[2] = 1.5  # begin, neon, ink
@@ -135,7 +143,8 @@ def test_a_short_prompt_in_a_large_buffer_is_the_same_to_the_unet(model_folder):
             large = ClipText(nets.text.encoders, 64, 64, CPU, False, chunks)
             assert torch.allclose(nets.unet(x, t, large("neon (ink:1.4)").cond), plain, atol=1e-5)
         padded = ClipText(nets.text.encoders, 64, 64, CPU, False, 4)("neon BREAK ink BREAK gold").cond
-        assert torch.equal(padded[0][:, 3 * LENGTH :], large("").cond[0][:, :LENGTH])
+        # A text in a batch of four and one alone may be rounded differently.
+        assert torch.allclose(padded[0][:, 3 * LENGTH :], large("").cond[0][:, :LENGTH], atol=1e-5)
 
 
 def pieces(net: ClipText, prompt: str) -> list[list[str]]:
