@@ -116,10 +116,10 @@ def test_exif_orientation(orientation: int, order: str) -> None:
 def test_a_png_that_claims_too_much_is_refused_at_once(size: tuple[int, int]) -> None:
     data = png_claiming(*size)
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match=r"Mpx|outside"):
         decode(data)
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert took < 0.1
