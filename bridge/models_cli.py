@@ -1,4 +1,4 @@
-"""`livelatent models`: list, pull, add and check models."""
+"""`livelatent models`: list, pull, add and check models, ControlNets and networks that make hints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, get_args
 from bridge.errors import ConfigError
 from engines import paths
 from engines.errors import ModelError
+from engines.hintfiles import HintEntry, check_hint, find_kind
 from engines.modelfile import NO_CONTROLNET, Download, Family
 from engines.registry import ControlEntry, ModelEntry, Registry
 from pipelines.params import Params
+from pipelines.preprocess.registry import NETWORK_PREPROCESSORS
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from engines.pull import Pull
 
 _REFRESH_S = 0.2
+Entry = ModelEntry | ControlEntry | HintEntry
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_add(add: argparse.ArgumentParser) -> None:
-    add.add_argument("path", type=Path, help="a diffusers folder, or a checkpoint in one .safetensors file")
+    add.add_argument("path", type=Path, help="a diffusers folder, a .safetensors file, or a hint network")
     add.add_argument("--id", required=True, help="the name to call it by: a-z 0-9 _ -")
     add.add_argument("--family", choices=get_args(Family), help="what it is built like (found out without this)")
     add.add_argument("--copy", action="store_true", help="copy the folder instead of linking to it")
@@ -62,41 +67,52 @@ def main(args: argparse.Namespace) -> int:
 def show_list(args: argparse.Namespace) -> int:
     """A table of every model."""
     from rich.console import Console
-    from rich.table import Table
 
     registry = Registry.open()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
-        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("model, and its licence", overflow="fold")
+    table = _table("model, and its licence", None)
     for entry in map(registry.get, registry.ids()):
         mark = " *" if entry.id == Params().model else ""
         table.add_row(f"{entry.id}{mark}", _size(entry), _state(entry), f"{entry.title}\n[dim]{entry.licence}[/dim]")
     console = Console()
     console.print(table)
-    nets = Table(title="\nControlNets", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
-        nets.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    nets.add_column("what it wants to be shown, and its licence", overflow="fold")
+    nets = _table("what it wants to be shown, and its licence", "\nControlNets")
     for net in _controlnets(registry):
         said = f"{net.title}: {net.hint}\n[dim]{net.licence}[/dim]"
         nets.add_row(net.id, _size(net), "here" if net.here else "not here", said)
     console.print(nets)
+    hints = _table("what it is, for which preprocessors, and its licence", "\nNetworks that make hints")
+    for hint in map(registry.hintnet, registry.hintnet_ids()):
+        used = ", ".join(name for name, made in NETWORK_PREPROCESSORS.items() if made.needs == hint.kind)
+        how = "" if hint.here or hint.downloads else f"\n{hint.wanting()}"
+        said = f"{hint.title}: {used}\n[dim]{hint.licence}[/dim]{how}"
+        hints.add_row(hint.id, _size(hint), "here" if hint.here else "not here", said)
+    console.print(hints)
     console.print(f"\n* what runs without a choice. Models lie in {paths.models()}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _table(last: str, title: str | None) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
+        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column(last, overflow="fold")
+    return table
 
 
 def _controlnets(registry: Registry) -> list[ControlEntry]:
     return [registry.controlnet(name) for name in registry.controlnet_ids() if name != NO_CONTROLNET]
 
 
-def _named(registry: Registry, names: Sequence[str]) -> list[ModelEntry | ControlEntry]:
-    """The models and ControlNets of these ids. Raises ModelError for one that is neither."""
-    nets = registry.controlnet_ids()[1:]
-    return [registry.controlnet(name) if name in nets else registry.get(name) for name in names]
+def _named(registry: Registry, names: Sequence[str]) -> list[Entry]:
+    """The models, ControlNets and hint networks of these ids. Raises ModelError for one that is none of them."""
+    finders: dict[str, Callable[[str], Entry]] = dict.fromkeys(registry.controlnet_ids()[1:], registry.controlnet)
+    finders |= dict.fromkeys(registry.hintnet_ids(), registry.hintnet)
+    return [finders.get(name, registry.get)(name) for name in names]
 
 
-def _size(entry: ModelEntry | ControlEntry) -> str:
+def _size(entry: Entry) -> str:
     if not entry.here:
         return f"{entry.size_mb / 1000:.1f} GB" if entry.size_mb else ""
     from engines.weights import list_files
@@ -117,7 +133,7 @@ def pull(args: argparse.Namespace) -> int:
     for entry in _named(registry, args.id):
         missing = [download for download in entry.downloads if not _complete(download)]
         if not entry.downloads:
-            print(f"{entry.id} {'is here already' if entry.here else 'can not be fetched: it was added by hand'}")
+            print(f"{entry.id} {'is here already' if entry.here else _by_hand(entry)}")
         elif not missing:
             print(f"{entry.id} is here already")
         for download in missing:
@@ -126,6 +142,12 @@ def pull(args: argparse.Namespace) -> int:
         if missing:
             print(f"{entry.id} is here: {entry.folder()}")
     return 0
+
+
+def _by_hand(entry: Entry) -> str:
+    if isinstance(entry, HintEntry) and entry.source:
+        return f"can not be fetched: {entry.source}; then `livelatent models add FILE.safetensors --id {entry.id}`"
+    return "can not be fetched: it was added by hand"
 
 
 def _complete(download: Download) -> bool:
@@ -175,6 +197,10 @@ def add(args: argparse.Namespace) -> int:
     """Put a model of the user's own under an id."""
     from engines import library
 
+    if find_kind(args.path.expanduser()):
+        hint = library.add_hint(args.path, args.id, copy=args.copy, force=args.force)
+        print(f"{hint.id} is here, for the preprocessors that need {hint.kind}: {hint.folder()}")
+        return 0
     loras = [_lora(text) for text in args.lora]
     entry = library.add(
         args.path,
@@ -207,7 +233,7 @@ def _lora(text: str) -> tuple[str, float]:
 def check(args: argparse.Namespace) -> int:
     """Judge and re-hash the models that are here; says what is wrong with each."""
     registry = Registry.open()
-    entries = _named(registry, args.id or [*registry.ids(), *registry.controlnet_ids()[1:]])
+    entries = _named(registry, args.id or [*registry.ids(), *registry.controlnet_ids()[1:], *registry.hintnet_ids()])
     wrong = 0
     for entry in entries:
         if not entry.here and not args.id:
@@ -221,13 +247,16 @@ def check(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _problems(entry: ModelEntry | ControlEntry) -> Iterator[str]:
+def _problems(entry: Entry) -> Iterator[str]:
     from engines import weights
 
     try:
         folder = entry.folder()
-        if isinstance(entry, ControlEntry):
-            weights.check_net(folder, weights.CLASSES["controlnet"])
+        if not isinstance(entry, ModelEntry):
+            if isinstance(entry, HintEntry):
+                check_hint(folder, entry.kind)
+            else:
+                weights.check_net(folder, weights.CLASSES["controlnet"])
             yield from _verified(entry.id, folder, entry.downloads[0] if entry.downloads else None)
             return
         weights.check_folder(folder)

@@ -7,7 +7,7 @@ import torch
 from engines.base import DeviceName, DTypeName
 from engines.errors import ModelError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[DTypeName, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: DeviceName) -> torch.device:

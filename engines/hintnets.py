@@ -15,15 +15,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engines.base import DeviceName, DTypeName
-from engines.device import choose_device, choose_dtype
+from engines.device import DTYPES, choose_device, choose_dtype
 from engines.edgenets import Hed, PiDiNet
 from engines.errors import ModelError
-from engines.weights import check_file, check_loose, list_files, read_json
+from engines.hintfiles import check_depth, edge_file
+from engines.modelfile import HintKind
+from engines.weights import check_file, read_json
 
-DEPTH_CLASSES = frozenset({"DepthAnythingForDepthEstimation", "DPTForDepthEstimation"})
 EDGE_NETS: Mapping[str, Callable[[Mapping[str, Tensor]], nn.Module]] = {"hed": Hed.of, "pidinet": PiDiNet.of}
-_REMOTE = ("backbone", "use_timm_backbone", "use_pretrained_backbone")
-"""What makes transformers look for a backbone elsewhere."""
+
+
+HintNet = Callable[[Tensor], Tensor]
+"""fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1."""
+
+
+@torch.inference_mode()
+def load_hint(kind: HintKind, folder: Path, device: torch.device, dtype: torch.dtype, size: tuple[int, int]) -> HintNet:
+    """The network of a kind in a folder, run once at (height, width): finds out whether it works, and lets its kernels
+    be chosen before a frame needs them. Raises ModelError with a sentence."""
+    place: DeviceName = device.type  # type: ignore[assignment]  # streams run on these alone
+    number = next(name for name, known in DTYPES.items() if known == dtype)
+    net: HintNet
+    if kind == "depth":
+        net = load_depth(folder, place, number)
+    else:
+        net = load_edges(kind, edge_file(folder, kind), place, number)
+    try:
+        found = net(torch.linspace(0, 1, size[1], device=device).expand(1, 3, *size))
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise ModelError(f"{folder.name} can't be run: {_first(error)}") from error
+    if not bool(found.isfinite().all()):
+        raise ModelError(f"{folder.name} gives numbers that are not finite, in {number}")
+    return net
 
 
 class EdgeNet:
@@ -105,27 +128,6 @@ def load_depth(folder: Path, device: DeviceName = "auto", dtype: DTypeName = "au
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
         raise ModelError(f"{folder.name} can't be loaded: {_first(error)}") from error
-
-
-def check_depth(folder: Path) -> str:
-    """Judge a depth model's folder before transformers sees it; its class. Raises ModelError with a sentence."""
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is not a folder")
-    check_loose(folder)
-    files = list_files(folder)
-    for needed in ("config.json", "model.safetensors"):
-        if needed not in files:
-            raise ModelError(f"{folder.name} has no {needed}: it is not a depth model in the transformers layout")
-    config = read_json(files["config.json"], "config.json")
-    classes = config.get("architectures")
-    name = classes[0] if isinstance(classes, list) and len(classes) == 1 else None
-    if not isinstance(name, str) or name not in DEPTH_CLASSES:
-        raise ModelError(f"{folder.name} is {ascii(classes)[:80]}, not {' or '.join(sorted(DEPTH_CLASSES))}")
-    if any(config.get(key) for key in _REMOTE):
-        raise ModelError(f"{folder.name} wants a backbone that is not in its folder")
-    if config.get("depth_estimation_type", "relative") != "relative":
-        raise ModelError(f"{folder.name} estimates metres; hints need a model of relative depth")
-    return name
 
 
 def _depth_class(name: str) -> Any:

@@ -1,4 +1,5 @@
-"""Put a model of the user's own under an id: a diffusers folder (linked or copied) or a checkpoint in one file."""
+"""Put a model of the user's own under an id: a diffusers folder (linked or copied), a checkpoint in one file, or a
+network that makes hints."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 from engines import convert, manifest, modelfile, paths, weights
 from engines.errors import ModelError
 from engines.header import read_header
-from engines.modelfile import Family, is_id
+from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.modelfile import Family, HintKind, is_id
 from engines.pull import settle
 from engines.registry import TINY_VAE, ModelEntry, Registry
 
@@ -48,11 +50,60 @@ def add(
     return Registry.open().get(model_id)
 
 
+def add_hint(path: Path, hint_id: str, *, copy: bool = False, force: bool = False) -> HintEntry:
+    """Record a network that makes hints, and return its entry. Raises ModelError with a sentence.
+
+    A depth model's folder is linked, or copied; an edge detector, one small file, is always copied. An id that
+    livelatent lists without a download (`hed`) is thereby filled.
+    """
+    registry = Registry.open()
+    path = path.expanduser().absolute()
+    kind = find_kind(path)
+    if kind is None:
+        raise ModelError(f"{path.name} is no network that makes hints")
+    listed = _check_hint_free(registry, hint_id, kind, force)
+    ours = paths.models() / hint_id
+    values: dict[str, str | int | float] = {"title": path.stem, "kind": kind, "source": str(path)}
+    if kind == "depth" and not copy:
+        check_hint(path, kind)
+        values["folder"] = str(path)
+        manifest.write(manifest.place(hint_id, path), manifest.record(path, str(path), ""))
+    else:
+        with _staging(ours) as staging:
+            staging.mkdir()
+            for file in [path] if path.is_file() else sorted(path.iterdir()):
+                if file.suffix in _KEPT and file.is_file():
+                    shutil.copyfile(file, staging / file.name)
+            check_hint(staging, kind)
+            manifest.write(staging / manifest.NAME, manifest.record(staging, str(path), ""))
+            settle(staging, ours)
+    if not listed:
+        modelfile.add_hint(hint_id, values)
+    return Registry.open().hintnet(hint_id)
+
+
+def _check_hint_free(registry: Registry, hint_id: str, kind: HintKind, force: bool) -> bool:
+    """Whether models.toml lists this id already, and waits for its files."""
+    if hint_id not in registry.hintnet_ids():
+        _check_free(registry, hint_id, force=False)
+        return False
+    entry = registry.hintnet(hint_id)
+    if entry.kind != kind:
+        raise ModelError(f"{hint_id} stands for a network of the kind {entry.kind}, and this is {kind}")
+    if entry.origin != "added":
+        raise ModelError(f"{hint_id} is one of livelatent's own: choose another id")
+    if entry.here and not force:
+        raise ModelError(f"{hint_id} is taken: choose another id, or replace it with --force")
+    return hint_id in modelfile.read(modelfile.shipped_file()).hintnets
+
+
 def _check_free(registry: Registry, model_id: str, force: bool) -> None:
     if not is_id(model_id):
         raise ModelError(f"{model_id[:80]!a} is no id: 1 to 64 of a-z 0-9 _ -, the first a letter or digit")
     if model_id in registry.downloads:
         raise ModelError(f"{model_id} is the name of one of livelatent's own downloads: choose another id")
+    if model_id in (*registry.controlnet_ids(), *registry.hintnet_ids()):
+        raise ModelError(f"{model_id} is the id of another kind of network: choose another id")
     if model_id not in registry.ids():
         return
     if registry.get(model_id).origin != "added":

@@ -22,6 +22,8 @@ from engines.errors import ModelError
 Family = Literal["sd15", "sd21", "sdxl", "other"]
 Emphasis = Literal["scale", "difference"]
 Sampler = Literal["lcm", "turbo", "tcd", "ddim"]
+HintKind = Literal["depth", "hed", "pidinet"]
+"""What a network that makes hints finds out about a picture."""
 Size = Annotated[int, Meta(ge=64, le=2048, multiple_of=64)]
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -104,15 +106,29 @@ class ControlRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     download: str = ""
 
 
+class HintRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A `[hintnets.ID]` table as written: a network that a preprocessor looks through."""
+
+    title: str = ""
+    kind: HintKind
+    licence: str = ""
+    folder: str = ""
+    """As a model's; without folder and download, `models/<id>`, which `livelatent models add` fills."""
+    download: str = ""
+    source: str = ""
+    """Where its weights are to be had, or came from, for people."""
+
+
 class Tables(NamedTuple):
     """What a models.toml lists, each by its id."""
 
     downloads: dict[str, Download]
     models: dict[str, Row]
     controlnets: dict[str, ControlRow]
+    hintnets: dict[str, HintRow]
 
 
-_TABLES = ("models", "downloads", "controlnets")
+_TABLES = ("models", "downloads", "controlnets", "hintnets")
 
 
 def shipped_file() -> Path:
@@ -134,6 +150,7 @@ def read(path: Path) -> Tables:
     controls = {
         name: _convert(path, "controlnets", name, table, ControlRow) for name, table in tables["controlnets"].items()
     }
+    hints = {name: _convert(path, "hintnets", name, table, HintRow) for name, table in tables["hintnets"].items()}
     for name, row in rows.items():
         _check_folder(path, f"models.{name}", row.folder)
         _check_loras(path, name, row)
@@ -141,7 +158,10 @@ def read(path: Path) -> Tables:
         raise ModelError(f"{path}: controlnets.{NO_CONTROLNET}: the id is taken: it stands for none")
     for name, control in controls.items():
         _check_folder(path, f"controlnets.{name}", control.folder)
-    return Tables({name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}, rows, controls)
+    for name, hint in hints.items():
+        _check_folder(path, f"hintnets.{name}", hint.folder)
+    named = {name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}
+    return Tables(named, rows, controls, hints)
 
 
 Value = str | int | float
@@ -149,28 +169,37 @@ Value = str | int | float
 
 def add(model_id: str, values: Mapping[str, Value], loras: Sequence[Mapping[str, Value]] = ()) -> None:
     """Write `[models.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
-    path = user_file()
-    before = _text(path) if path.exists() else ""
     lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
     if loras:
         tables = ["{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in lora.items()) + " }" for lora in loras]
         lines.append(f"loras = [{', '.join(tables)}]")
-    block = "\n".join([f"[models.{model_id}]", *lines, ""])
-    rest = _without(before, model_id)
+    _write("models", model_id, lines, Row)
+
+
+def add_hint(hint_id: str, values: Mapping[str, Value]) -> None:
+    """The same for `[hintnets.<hint_id>]`."""
+    _write("hintnets", hint_id, [f"{key} = {_toml(value)}" for key, value in values.items()], HintRow)
+
+
+def _write(kind: str, name: str, lines: Sequence[str], struct: type[object]) -> None:
+    path = user_file()
+    before = _text(path) if path.exists() else ""
+    block = "\n".join([f"[{kind}.{name}]", *lines, ""])
+    rest = _without(before, kind, name)
     after = f"{rest.rstrip()}\n\n{block}" if rest.strip() else block
-    kept, now = _parse(path, before)["models"], _parse(path, after)["models"]
-    if {**kept, model_id: now.get(model_id)} != now:
-        raise ModelError(f"{path}: models.{model_id} is written in a way we can't replace: change it by hand")
-    _convert(path, "models", model_id, now[model_id], Row)
+    kept, now = _parse(path, before)[kind], _parse(path, after)[kind]
+    if {**kept, name: now.get(name)} != now:
+        raise ModelError(f"{path}: {kind}.{name} is written in a way we can't replace: change it by hand")
+    _convert(path, kind, name, now[name], struct)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(after, "utf-8")
     os.replace(part, path)
 
 
-def _without(text: str, model_id: str) -> str:
-    """The text without the block that begins with `[models.<model_id>]` and ends before the next table."""
-    block = rf"(?ms)^[ \t]*\[[ \t]*models[ \t]*\.[ \t]*{re.escape(model_id)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
+def _without(text: str, kind: str, name: str) -> str:
+    """The text without the block that begins with `[<kind>.<name>]` and ends before the next table."""
+    block = rf"(?ms)^[ \t]*\[[ \t]*{kind}[ \t]*\.[ \t]*{re.escape(name)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
     return re.sub(block, "", text, count=1)
 
 

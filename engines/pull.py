@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from engines import manifest, paths, weights
+from engines import hintfiles, manifest, paths, weights
 from engines.errors import ModelError
 from engines.modelfile import Download
 
@@ -110,6 +110,8 @@ class Pull:
     def _judge(self) -> None:
         if (self.staging / "model_index.json").is_file():
             weights.check_folder(self.staging)
+        elif hintfiles.find_kind(self.staging) == "depth":
+            hintfiles.check_depth(self.staging)
         elif (self.staging / "config.json").is_file():
             weights.check_net(self.staging, NETS)
         else:

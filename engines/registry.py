@@ -1,4 +1,6 @@
-"""The models and ControlNets livelatent knows: ids in, folders out. Read from configs/models.toml and the user's own.
+"""The models, ControlNets and hint networks livelatent knows: ids in, folders out.
+
+Read from configs/models.toml and the user's own.
 
 A model is named by id everywhere (OSC, HTTP, config files); only this module turns an id into a path, and only into
 folders that ship, that `models pull` made, or that the user added himself. No torch here: the bridge imports this.
@@ -9,15 +11,28 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from engines import modelfile, paths
 from engines.errors import ModelError
-from engines.modelfile import NO_CONTROLNET, ControlRow, Download, Emphasis, Family, Lora, Row, Sampler, is_id
+from engines.hintfiles import HintEntry
+from engines.modelfile import (
+    NO_CONTROLNET,
+    ControlRow,
+    Download,
+    Emphasis,
+    Family,
+    HintKind,
+    HintRow,
+    Lora,
+    Row,
+    Sampler,
+    is_id,
+)
+from engines.place import Origin, absent, confined, place, settled
 
-Origin = Literal["shipped", "pulled", "added"]
 TINY_VAE: dict[Family, str] = {"sd15": "taesd", "sd21": "taesd", "sdxl": "taesdxl"}
 """The download with the small autoencoder that shares a family's latent space."""
 
@@ -64,9 +79,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
         """Its local diffusers folder. Raises ModelError when it is not here, or leaves the folder it belongs in."""
         if not (self.path / "model_index.json").is_file():
             raise ModelError(self._absent(self.path))
-        if self.origin == "added" and self.path.parent != paths.models():
-            return self.path.resolve()  # the user himself named this folder: it is its own root
-        return confined(self.path, paths.ROOT if self.origin == "shipped" else paths.models())
+        return settled(self.path, self.origin)
 
     def lora_files(self) -> list[tuple[Path, float]]:
         """Each LoRA's file and weight, in order. Raises ModelError when one is not here."""
@@ -90,7 +103,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
             yield Path(lora.path) if lora.path else Path(lora.download) / lora.file, lora.weight
 
     def _absent(self, path: Path) -> str:
-        return _absent(self.id, self.origin if path == self.path else "pulled", path)
+        return absent(self.id, self.origin if path == self.path else "pulled", path)
 
 
 class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,39 +130,21 @@ class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
     def folder(self) -> Path:
         """Its local diffusers folder. Raises ModelError when it is not here, or leaves the folder it belongs in."""
         if not self.here:
-            raise ModelError(_absent(self.id, self.origin, self.path))
-        if self.origin == "added" and self.path.parent != paths.models():
-            return self.path.resolve()
-        return confined(self.path, paths.ROOT if self.origin == "shipped" else paths.models())
-
-
-def confined(path: Path, root: Path) -> Path:
-    """`path` with every link followed. Raises ModelError if that is not below `root`."""
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{path.name!a} leads nowhere") from error
-    if not real.is_relative_to(root.resolve()):
-        raise ModelError(f"{path.name!a} leads out of its folder")
-    return real
-
-
-def _absent(name: str, origin: Origin, path: Path) -> str:
-    if origin == "shipped":
-        return f"{name}'s files are missing from {path}: install livelatent again"
-    if origin == "pulled":
-        return f"{name} is not here yet: run `livelatent models pull {name}`"
-    return f"{name} is not where it was ({path}): bring it back, or add it again with `livelatent models add`"
+            raise ModelError(absent(self.id, self.origin, self.path))
+        return settled(self.path, self.origin)
 
 
 class Registry:
-    """Every model and ControlNet by id. Immutable; open it again to see what was added since."""
+    """Every model, ControlNet and hint network by id. Immutable; open it again to see what was added since."""
 
     def __init__(
-        self, models: dict[str, ModelEntry], downloads: dict[str, Download], controlnets: dict[str, ControlEntry]
+        self,
+        models: dict[str, ModelEntry],
+        downloads: dict[str, Download],
+        controlnets: dict[str, ControlEntry],
+        hintnets: dict[str, HintEntry],
     ) -> None:
-        self._models = models
-        self._controlnets = controlnets
+        self._models, self._controlnets, self._hintnets = models, controlnets, hintnets
         self.downloads = downloads
 
     @classmethod
@@ -158,6 +153,7 @@ class Registry:
         downloads: dict[str, Download] = {}
         models: dict[str, ModelEntry] = {}
         controlnets: dict[str, ControlEntry] = {}
+        hintnets: dict[str, HintEntry] = {}
         for path in (modelfile.shipped_file(), modelfile.user_file(), extra):
             if path is None or (path == modelfile.user_file() and not path.is_file()):
                 continue
@@ -165,10 +161,13 @@ class Registry:
             _refuse_taken(path, "downloads", new.downloads, downloads)
             _refuse_taken(path, "models", new.models, models)
             _refuse_taken(path, "controlnets", new.controlnets, controlnets | models | new.models)
+            others = models | new.models | controlnets | new.controlnets
+            _refuse_taken(path, "hintnets", new.hintnets, hintnets | others)
             downloads |= new.downloads
             models |= {name: _entry(path, name, row, downloads) for name, row in new.models.items()}
             controlnets |= {name: _control(path, name, row, downloads) for name, row in new.controlnets.items()}
-        return cls(models, downloads, controlnets)
+            hintnets |= {name: _hint(path, name, row, downloads) for name, row in new.hintnets.items()}
+        return cls(models, downloads, controlnets, hintnets)
 
     def ids(self) -> list[str]:
         """Every id, shipped ones first, in the order of the files."""
@@ -185,6 +184,20 @@ class Registry:
     def controlnet(self, controlnet_id: str) -> ControlEntry:
         """As `get`, of the ControlNets."""
         return _find("ControlNet", controlnet_id, self._controlnets)
+
+    def hintnet_ids(self) -> list[str]:
+        """Every network that makes hints, in the order of the files."""
+        return list(self._hintnets)
+
+    def hintnet(self, hintnet_id: str) -> HintEntry:
+        """As `get`, of the hint networks."""
+        return _find("hint network", hintnet_id, self._hintnets)
+
+    def hintnet_for(self, kind: HintKind) -> HintEntry:
+        """What a preprocessor that needs this kind looks through: of those that are here the one listed last, so that
+        the user's own goes before ours; where none is, the last one, which says how to get it."""
+        known = [entry for entry in reversed(self._hintnets.values()) if entry.kind == kind]
+        return next((entry for entry in known if entry.here), known[0])
 
 
 Entry = TypeVar("Entry")
@@ -205,20 +218,11 @@ def _refuse_taken(path: Path, kind: str, new: Mapping[str, Any], taken: Mapping[
         raise ModelError(f"{path}: {kind}.{name}: the id is already taken, there or in another models.toml")
 
 
-def _place(file: Path, name: str, folder: str, download: Download | None) -> tuple[Origin, Path]:
-    """Where a table's files come from, and where they lie."""
-    if download:
-        return "pulled", download.folder()
-    if file == modelfile.shipped_file():
-        return "shipped", paths.ROOT / folder
-    return "added", Path(folder) if folder else paths.models() / name
-
-
 def _control(file: Path, name: str, row: ControlRow, downloads: dict[str, Download]) -> ControlEntry:
     main = downloads.get(row.download)
     if row.download and not main:
         raise ModelError(f"{file}: controlnets.{name}: there is no [downloads.{row.download}]")
-    origin, path = _place(file, name, row.folder, main)
+    origin, path = place(file, name, row.folder, main)
     return ControlEntry(
         id=name,
         title=row.title or name,
@@ -234,13 +238,31 @@ def _control(file: Path, name: str, row: ControlRow, downloads: dict[str, Downlo
     )
 
 
+def _hint(file: Path, name: str, row: HintRow, downloads: dict[str, Download]) -> HintEntry:
+    main = downloads.get(row.download)
+    if row.download and not main:
+        raise ModelError(f"{file}: hintnets.{name}: there is no [downloads.{row.download}]")
+    origin, path = place(file, name, row.folder, main)
+    return HintEntry(
+        id=name,
+        title=row.title or name,
+        kind=row.kind,
+        origin=origin,
+        path=path,
+        source=main.repo if main else row.source,
+        licence=row.licence or (main.licence if main else "not stated"),
+        size_mb=main.size_mb if main else 0,
+        downloads=(main,) if main else (),
+    )
+
+
 def _entry(file: Path, name: str, row: Row, downloads: dict[str, Download]) -> ModelEntry:
     needed = dict.fromkeys([row.download, *(lora.download for lora in row.loras), row.tiny_vae])
     for need in filter(None, needed):
         if need not in downloads:
             raise ModelError(f"{file}: models.{name}: there is no [downloads.{need}]")
     main = downloads.get(row.download)
-    origin, path = _place(file, name, row.folder, main)
+    origin, path = place(file, name, row.folder, main)
     same = ("family", "sampler", "steps", "strength", "guidance", "width", "height", "emphasis", "loras", "tiny_vae")
     fetched = tuple(downloads[need] for need in filter(None, needed))
     return ModelEntry(

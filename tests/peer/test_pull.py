@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from engines import modelfile, paths
 from engines.registry import Registry
+from tests.support.hintnets import write_depth
 from tests.support.hub import COMMIT, Hub, serving
 from tests.support.model_files import model_folder, tiny_vae_folder
 
@@ -124,6 +126,25 @@ def test_a_model_is_pulled_listed_and_checked(hub: Hub) -> None:
     checked = livelatent(None, "check", "style")
     assert checked.returncode == 1
     assert "vae/diffusion_pytorch_model.fp16.safetensors has changed" in checked.stdout
+
+
+def test_a_depth_network_is_pulled_as_it_is_listed_and_judged(hub: Hub, tmp_path: Path) -> None:
+    repo, folder = "depth-anything/Depth-Anything-V2-Small-hf", write_depth(tmp_path / "depth", "depth-anything")
+    hub.repos[repo] = {**contents(folder), "pytorch_model.bin": b"\x80\x04pickle"}
+    config = json.loads(hub.repos[repo]["config.json"])
+    hub.repos[repo]["config.json"] = json.dumps({**config, "depth_estimation_type": "metric"}).encode()
+    refused = livelatent(hub, "pull", "depth-anything-v2-small")
+    assert refused.returncode != 0
+    assert "estimates metres" in refused.stdout + refused.stderr
+    assert not Registry.open().hintnet_for("depth").here
+    shutil.rmtree(paths.models() / ".pull")
+    hub.repos[repo]["config.json"] = json.dumps(config).encode()
+    done = livelatent(hub, "pull", "depth-anything-v2-small")
+    assert done.returncode == 0, done.stderr
+    assert "licence: Apache-2.0" in done.stdout
+    found = Registry.open().hintnet_for("depth").folder()
+    assert not (found / "pytorch_model.bin").exists()
+    assert livelatent(None, "check", "depth-anything-v2-small").returncode == 0
 
 
 def test_after_a_cut_connection_it_goes_on_where_it_was(hub: Hub) -> None:

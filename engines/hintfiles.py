@@ -1,0 +1,121 @@
+"""Networks that make hints, as files: which kind a file or folder is, judged before anything loads it. No torch here.
+
+A depth model is a transformers folder, an edge detector a folder with one safetensors file in its public tensor layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+
+import msgspec
+
+from engines.errors import ModelError
+from engines.header import read_header
+from engines.modelfile import Download, HintKind
+from engines.place import Origin, absent, settled
+from engines.weights import check_loose, list_files, read_json
+
+DEPTH_CLASSES = frozenset({"DepthAnythingForDepthEstimation", "DPTForDepthEstimation"})
+_REMOTE = ("backbone", "use_timm_backbone", "use_pretrained_backbone")
+"""What makes transformers look for a backbone elsewhere."""
+_TELLING: dict[HintKind, str] = {"hed": "block1.projection.weight", "pidinet": "init_block.weight"}
+"""A tensor that only this kind of edge detector has."""
+
+
+class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A network that a preprocessor looks through."""
+
+    id: str
+    title: str
+    kind: HintKind
+    origin: Origin
+    path: Path
+    """Its folder, whether or not it is there yet; `folder()` checks."""
+    source: str
+    """Repository, or where its weights are to be had; empty for what was added without saying."""
+    licence: str
+    size_mb: int
+    downloads: tuple[Download, ...]
+
+    @property
+    def here(self) -> bool:
+        return (self.path / "config.json").is_file() if self.kind == "depth" else bool(_weights(self.path))
+
+    def folder(self) -> Path:
+        """Its local folder. Raises ModelError when it is not here, or leaves the folder it belongs in."""
+        if not self.here:
+            raise ModelError(self.wanting())
+        return settled(self.path, self.origin)
+
+    def wanting(self) -> str:
+        """How to get it, in one short sentence: it must fit into a line of telemetry."""
+        if self.origin == "added" and self.kind != "depth":
+            return f"{self.id} is not here: run `livelatent models add FILE.safetensors --id {self.id}`"
+        return absent(self.id, self.origin, self.path)
+
+
+def find_kind(path: Path) -> HintKind | None:
+    """The kind of hint network in a file or folder, or None if it is something else."""
+    if path.is_dir():
+        if (path / "model_index.json").is_file():
+            return None
+        if (path / "config.json").is_file():
+            names = read_json(path / "config.json", "config.json").get("architectures")
+            return "depth" if isinstance(names, list) and DEPTH_CLASSES & set(map(str, names)) else None
+        weights = _weights(path)
+        path = weights[0] if len(weights) == 1 else path
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    return _edges(read_header(path.resolve(), path.name).keys())
+
+
+def check_hint(folder: Path, kind: HintKind) -> None:
+    """Judge the folder of a hint network of a kind. Raises ModelError with a sentence."""
+    if kind == "depth":
+        check_depth(folder)
+    else:
+        edge_file(folder, kind)
+
+
+def edge_file(folder: Path, kind: HintKind) -> Path:
+    """The one file of an edge detector's folder. Raises ModelError with a sentence."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder")
+    check_loose(folder)
+    files = _weights(folder)
+    if len(files) != 1:
+        raise ModelError(f"{folder.name} holds {len(files)} .safetensors files; an edge detector is one")
+    if _edges(read_header(files[0].resolve(), files[0].name).keys()) != kind:
+        raise ModelError(f"{files[0].name} does not hold {kind}'s weights: its tensors are others")
+    return files[0]
+
+
+def check_depth(folder: Path) -> str:
+    """Judge a depth model's folder before transformers sees it; its class. Raises ModelError with a sentence."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder")
+    check_loose(folder)
+    files = list_files(folder)
+    for needed in ("config.json", "model.safetensors"):
+        if needed not in files:
+            raise ModelError(f"{folder.name} has no {needed}: it is not a depth model in the transformers layout")
+    config = read_json(files["config.json"], "config.json")
+    classes = config.get("architectures")
+    name = classes[0] if isinstance(classes, list) and len(classes) == 1 else None
+    if not isinstance(name, str) or name not in DEPTH_CLASSES:
+        raise ModelError(f"{folder.name} is {ascii(classes)[:80]}, not {' or '.join(sorted(DEPTH_CLASSES))}")
+    if any(config.get(key) for key in _REMOTE):
+        raise ModelError(f"{folder.name} wants a backbone that is not in its folder")
+    if config.get("depth_estimation_type", "relative") != "relative":
+        raise ModelError(f"{folder.name} estimates metres; hints need a model of relative depth")
+    return name
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _edges(names: Set[str]) -> HintKind | None:
+    plain = {name.removeprefix("module.") for name in names}
+    return next((kind for kind, tensor in _TELLING.items() if tensor in plain), None)
