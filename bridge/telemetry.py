@@ -51,6 +51,7 @@ READINGS = (
     Reading("/error", "error", str, "", "What went wrong last; empty when nothing did."),
     Reading("/control/state", "control.state", str, "", "Control units that act, and ControlNets on their way.", 104),
     Reading("/control/error", "control.error", str, "", "What a control unit lacks; empty when nothing.", 134),
+    Reading("/control/age", "control.age", int, "frames", "Age of the oldest hint that acts (control/N/every)."),
     Reading("/skipped", "coherence.skipped", int, "", "Frames that similarity_threshold left unpainted."),
     Reading(
         "/change", "coherence.change", float, "levels", "What it compares: the input against the last painted one."
@@ -58,8 +59,8 @@ READINGS = (
     Reading("/cuts", "coherence.cuts", int, "", "Cuts found in the input, while something recurs."),
     Reading("/cut", "coherence.difference", float, "", "What they are found by: 1 / cut_sensitivity is a cut."),
     Reading("/info/version", "version", str, "", "Version, and the TouchDesigner component that belongs to it.", 30),
-    Reading("/info/source", "source", str, "", "Where the frames come from.", 88),
-    Reading("/info/model", "model", str, "", "What paints them.", 88),
+    Reading("/info/source", "source", str, "", "Where the frames come from.", 75),
+    Reading("/info/model", "model", str, "", "What paints them.", 75),
 )
 
 

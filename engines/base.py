@@ -88,6 +88,10 @@ class ControlNet(Protocol):
         ...
 
 
+HintNet = Callable[["Tensor"], "Tensor"]
+"""What a preprocessor looks through: fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1."""
+
+
 class Text(NamedTuple):
     """An encoded prompt."""
 
@@ -153,6 +157,8 @@ class Nets:
     """Load the ControlNet in a folder, beside the running stream. Raises ModelError if it does not fit this UNet."""
     controlnets: dict[str, ControlNet] = field(default_factory=dict)
     """Those that are loaded, by id. Changes between frames only."""
+    hintnets: dict[str, HintNet] = field(default_factory=dict)
+    """What preprocessors look through, by kind. Changes between frames only."""
 
 
 class Engine(Protocol):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engines.base import DeviceName, DTypeName
+from engines.base import DeviceName, DTypeName, HintNet
 from engines.device import DTYPES, choose_device, choose_dtype
 from engines.edgenets import Hed, PiDiNet
 from engines.errors import ModelError
@@ -23,10 +23,6 @@ from engines.modelfile import HintKind
 from engines.weights import check_file, read_json
 
 EDGE_NETS: Mapping[str, Callable[[Mapping[str, Tensor]], nn.Module]] = {"hed": Hed.of, "pidinet": PiDiNet.of}
-
-
-HintNet = Callable[[Tensor], Tensor]
-"""fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1."""
 
 
 @torch.inference_mode()

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.base import Nets
+from engines.base import HintNet, Nets
 from pipelines.knobs import Knobs
 from pipelines.past import Past
 from pipelines.prepare import prepare
-from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.preprocess.registry import CHOICES
+from pipelines.state import StreamState
 from pipelines.units import UnitMode
 
 Denoise = Callable[..., Tensor]
@@ -34,13 +35,15 @@ class Hint(NamedTuple):
     """Where it acts, 0..1, at the size of each residual; empty for everywhere."""
 
 
-def prepare_hints(frame: Tensor, source: Tensor, past: Past, knobs: Knobs, nets: Nets) -> list[Hint]:
+def prepare_hints(
+    frame: Tensor, source: Tensor, past: Past, knobs: Knobs, state: StreamState, nets: Nets
+) -> list[Hint]:
     """The hint of each unit that runs. frame: uint8 [h, w, 1 | 3 | 4] as it came; source: [1, 3, H, W] in [-1, 1]."""
     mode = knobs.mode
     hints = []
     for unit in mode.units:
         own = knobs.units.own[unit.number] if unit.own else frame
-        shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs)
+        shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs, state, nets)
         masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints
@@ -83,12 +86,21 @@ def _picture(unit: UnitMode, own: Tensor, source: Tensor, past: Past, knobs: Kno
     return prepare(own, unit.size, unit.fit)
 
 
-def _hint(picture: Tensor, unit: UnitMode, knobs: Knobs) -> Tensor:
+def _hint(picture: Tensor, unit: UnitMode, knobs: Knobs, state: StreamState, nets: Nets) -> Tensor:
     """[1, 3, *unit.size] in [-1, 1] to the hint, [1, 3, H, W] in 0..1."""
-    low, high = knobs.units.bounds[unit.number - 1]
+    maker = CHOICES[unit.preprocessor]
     shown = torch.add(0.5, picture, alpha=0.5)
-    shown = PREPROCESSORS[unit.preprocessor](shown, low, high)
-    return _resized(shown, knobs.mode.size)
+    if maker.needs:
+        shown = _seen(shown, unit, nets.hintnets[maker.needs], state)
+    return _resized(maker.finish(shown, *knobs.units.bounds[unit.number - 1]), knobs.mode.size)
+
+
+def _seen(picture: Tensor, unit: UnitMode, net: HintNet, state: StreamState) -> Tensor:
+    """What a network sees in [1, 3, *unit.size], in 0..1; or saw in one before, moved to where that is now."""
+    if unit.look == "each":
+        return net(picture)
+    carried = state.hints[unit.number, unit.size]
+    return carried.move(picture) if unit.look == "carry" else carried.take(picture, net(picture))
 
 
 def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

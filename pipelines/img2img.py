@@ -33,7 +33,7 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets) -> Tensor
     noise = noises(past, params, state)
     x0 = begin(source, past, params, state, nets)  # [1, C, h, w]
     x = params.start_alpha * x0 + params.start_sigma * noise[0]
-    hints = prepare_hints(frame, source, past, params, nets)
+    hints = prepare_hints(frame, source, past, params, state, nets)
     model = guided(controlled(nets, hints, params), x0, params)  # x, i -> x0, eps
     x0 = remember(SAMPLERS[mode.sampler](model, x, params.levels, noise), params, state)
 

@@ -106,7 +106,9 @@ class Knobs:
         if drawn != self.drawn:
             self.drawn = drawn
             self._noise[: drawn[3]].copy_(self._walk(*drawn))
-        if mode.work != "bypass":
+        if mode.work == "bypass":
+            self.units.pace.forget()
+        else:
             mode = mode._replace(units=self._units(mode, params), temporal=temporal(params))
         self.mode = mode
 
@@ -123,7 +125,7 @@ class Knobs:
         return Mode(work, sampler, params.steps, guidance, params.fit, shape, self.mode.size)
 
     def _units(self, mode: Mode, params: Params) -> tuple[UnitMode, ...]:
-        return self.units.turn(params, Turn(self._times, mode.fit, mode.size, mode.source[2] == 4))
+        return self.units.turn(params, Turn(self._times, mode.fit, mode.size, mode.source))
 
     def _fill(self, mode: Mode, params: Params) -> None:
         txt2img = mode.work == "txt2img"

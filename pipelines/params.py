@@ -21,7 +21,7 @@ from engines.modelfile import NO_CONTROLNET
 from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES
 from pipelines.paramspec import ParamSpec as ParamSpec
 from pipelines.paramspec import Row
-from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.preprocess.registry import CHOICES
 from pipelines.promptlang.timeline import Timeline
 
 MAX_BLOB_BYTES = 16 * 1024
@@ -60,12 +60,15 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     source: Annotated[ControlSource, Row("control", "live")] = "input"
     """Which picture steers: the input, a stream of the unit's own, the last picture that came out (TemporalNet), the
     input as it was when `still` was chosen, or the input one frame ago."""
-    preprocessor: Annotated[str, Row("control", "live", choices=tuple(PREPROCESSORS))] = "none"
+    preprocessor: Annotated[str, Row("control", "live", choices=tuple(CHOICES))] = "none"
     """What makes the hint out of that picture, such as its edges; none shows it as it is."""
     low: Annotated[float, Row("control", "live", -1, 255)] = -1.0
     """First threshold of the preprocessor, where it has one; -1 is its own."""
     high: Annotated[float, Row("control", "live", -1, 255)] = -1.0
     """Second threshold of the preprocessor, where it has one; -1 is its own."""
+    every: Annotated[int, Row("control", "live", 1, 60, "frames", jumps=True)] = 1
+    """How often a preprocessor with a network looks: 2 is at every other frame. In between its last hint is moved along
+    with what the unit sees."""
     weight: Annotated[float, Row("control", "live", 0, 2)] = 1.0
     """How strongly the hint holds; 0 is as good as off."""
     start: Annotated[float, Row("control", "live", 0, 1)] = 0.0

@@ -1,25 +1,29 @@
-"""ControlNets, loaded beside the stream: a unit that names another one never delays a frame."""
+"""ControlNets, and networks that make hints, loaded beside the stream: naming another one never delays a frame."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
 
 import torch
 
-from engines.base import ControlNet
 from engines.errors import ModelError
 
+Net = TypeVar("Net")
+_ONE = threading.Lock()
+"""diffusers and transformers change how torch makes modules, for all threads, while they load: one at a time."""
 
-class Shelf:
+
+class Shelf(Generic[Net]):
     """What is loaded, by id. `ask` and `fetch` belong to the frame's thread; the rest is its own thread's."""
 
-    def __init__(self, load: Callable[[str], ControlNet], device: torch.device) -> None:
-        """`load` gives the ControlNet of an id, or raises ModelError with a sentence."""
+    def __init__(self, load: Callable[[str], Net], device: torch.device) -> None:
+        """`load` gives the network of an id, or raises ModelError with a sentence."""
         self._load, self._device = load, device
         self._change = threading.Condition()
         self._wanted: tuple[str, ...] = ()
-        self._done: dict[str, ControlNet] = {}
+        self._done: dict[str, Net] = {}
         self._wrong: dict[str, str] = {}
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -38,7 +42,7 @@ class Shelf:
             self._thread = threading.Thread(target=self._run, name="ll-control", daemon=True)
             self._thread.start()
 
-    def fetch(self) -> dict[str, ControlNet]:
+    def fetch(self) -> dict[str, Net]:
         """Those that are there."""
         with self._change:
             return dict(self._done)
@@ -83,13 +87,14 @@ class Shelf:
             self._change.wait_for(lambda: self._closed or self._next() is not None)
             return None if self._closed else self._next()
 
-    def _try(self, name: str) -> tuple[ControlNet | None, str]:
+    def _try(self, name: str) -> tuple[Net | None, str]:
         try:
             if self._device.type != "cuda":
-                return self._load(name), ""
+                with _ONE:
+                    return self._load(name), ""
             # a stream of its own, so that no frame queues behind the weights
             stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-            with torch.cuda.stream(stream):
+            with _ONE, torch.cuda.stream(stream):
                 net = self._load(name)
                 stream.synchronize()
             return net, ""

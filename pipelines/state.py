@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pipelines.carry import CarriedHint
 from pipelines.coherence.cut import CutDetector
 from pipelines.coherence.match import ColourMatch
 from pipelines.coherence.noise import MovingNoise, TravellingNoise
@@ -52,6 +53,9 @@ class StreamState:
         self.moving: MovingNoise | None = None
         """Made when it is first used."""
         self._begun: tuple[object, ...] = ()
+        self.hints: dict[tuple[int, tuple[int, int]], CarriedHint] = {}
+        """By unit and size: what networks saw that do not look at every frame. Kept, since a captured frame of that
+        size may be played again."""
 
     def follow(self, before: Mode, knobs: Knobs) -> None:
         """Between frames, on the host: be ready for `knobs.mode`, where the frame before had `before`."""
@@ -64,6 +68,9 @@ class StreamState:
             self.shown.copy_(self.picture)
         if now.temporal.colours is not None and now.temporal.colours != before.temporal.colours:
             self._refer(now.temporal.colours)
+        for unit in now.units:
+            if unit.look != "each" and (unit.number, unit.size) not in self.hints:
+                self.hints[unit.number, unit.size] = CarriedHint(unit.size, self._device)
         if now.temporal.noise != "fixed":
             self._begin_noise(now, knobs)
 

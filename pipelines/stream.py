@@ -9,15 +9,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from engines.base import Build, ControlNet, Nets
+from engines.base import Build, ControlNet, HintNet, Nets
 from engines.eager import EagerEngine
 from engines.errors import ModelError
+from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
 from engines.registry import Registry
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.own import OwnPictures
 from pipelines.params import Params, Unit
+from pipelines.preprocess.registry import CHOICES
 from pipelines.prompt import Manner, Prompter
 from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
@@ -49,6 +51,7 @@ class DiffusionStream:
             nets.text, params.prompt, params.negative, lambda: self._moment.seconds, Manner.of(params)
         )
         self.shelf = Shelf(self._load_control, nets.device)
+        self.hints = Shelf(self._load_hint, nets.device)
         self._units: tuple[Unit, ...] = params.units()
         self._transfer = Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
@@ -81,7 +84,7 @@ class DiffusionStream:
 
     def twin(self, params: Params) -> DiffusionStream:
         """Another stream over the same networks, with numbers, ControlNets and a past of its own."""
-        nets = dataclasses.replace(self.nets, controlnets={})
+        nets = dataclasses.replace(self.nets, controlnets={}, hintnets={})
         return DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
 
     def warm_up(self, params: Params, frames: int = 2) -> None:
@@ -103,7 +106,8 @@ class DiffusionStream:
         self._units = params.units()
         self._shelve()
         held = self._counts[0]
-        rests = self._rest(pixels, params, self._fades, self._shows, held, tuple(self.nets.controlnets))
+        loaded = (*self.nets.controlnets, *self.nets.hintnets)
+        rests = self._rest(pixels, params, self._fades, self._shows, held, loaded)
         if rests and self._last is not None:
             return self._last
         frame = self._transfer.up(pixels)
@@ -114,8 +118,10 @@ class DiffusionStream:
             self._captured = params.colour_capture
             if self._captured:
                 self.state.capture(self.knobs.mode.temporal.colours)
-        state = self.state
+        state, cuts = self.state, self._counts[1]
         self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
+        if self._counts[1] != cuts:
+            self.knobs.units.pace.forget()  # what was seen in the scene before is worth nothing now
         return self._last
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
@@ -140,6 +146,7 @@ class DiffusionStream:
         self._units = params.units()
         self._shelve()
         self.shelf.settle()
+        self.hints.settle()
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
@@ -153,6 +160,7 @@ class DiffusionStream:
         """Forget the past: the next frame is painted as a stream's first."""
         self.state.reset()
         self._own.reset()
+        self.knobs.units.pace.forget()
         self._rest.reset()
         self._last, self._captured = None, 0
 
@@ -171,7 +179,8 @@ class DiffusionStream:
         }
 
     def _shelve(self) -> None:
-        """Have the ControlNets that the units name loaded, and let go of those that nobody uses any more."""
+        """Have the networks that the units name loaded, and let go of those that nobody uses any more."""
+        self._shelve_hints()
         here, named = self.nets.controlnets, {unit.model for unit in self._units} - {NO_CONTROLNET}
         if not (named or here):
             self.shelf.ask(())
@@ -180,6 +189,19 @@ class DiffusionStream:
         for name in here.keys() - named - set(self.knobs.units.using.values()):
             del here[name]
         self.shelf.ask(sorted(named - here.keys()))
+
+    def _shelve_hints(self) -> None:
+        here, wanted = self.nets.hintnets, {needs for unit in self._units if (needs := _needs(unit))}
+        if wanted or here:
+            here |= self.hints.fetch()
+            for kind in here.keys() - wanted:
+                del here[kind]
+        self.hints.ask(sorted(wanted - here.keys()))
+
+    def _load_hint(self, kind: str) -> HintNet:
+        """On the shelf's thread."""
+        entry = Registry.open().hintnet_for(kind)  # type: ignore[arg-type]  # a shelf knows its ids as text
+        return load_hint(entry.kind, entry.folder(), self.nets.device, self.nets.dtype, self.size)
 
     def _load_control(self, name: str) -> ControlNet:
         """On the shelf's thread."""
@@ -193,6 +215,7 @@ class DiffusionStream:
     def _control_notes(self) -> dict[str, float | str]:
         """Of the control units: which act, which ControlNets are on their way, and what is wrong."""
         wrong, pending, mode, using = self.shelf.wrong(), self.shelf.pending(), self.knobs.mode, self.knobs.units.using
+        unseen = self.hints.wrong()
         acting = {unit.number: unit for unit in mode.units}
         state, error = [f"{unit.number} {unit.net}" for unit in mode.units], []
         for number, unit in enumerate(self._units, 1):
@@ -200,13 +223,24 @@ class DiffusionStream:
                 state.append(f"{number} loading {unit.model}")
             if unit.model in wrong:
                 error.append(f"unit {number}: {unit.model}: {wrong[unit.model]}")
+            if (needs := _needs(unit)) in self.hints.pending():
+                state.append(f"{number} loading {needs}")
+            if needs in unseen:
+                error.append(f"unit {number}: {unit.preprocessor}: {unseen[needs]}")
             if unit.on and unit.source == "stream" and number in using and number not in acting:
                 error.append(f"unit {number}: nothing has come from its own stream yet")
             if number in acting and unit.mode == "control" and mode.guidance != "full":
                 error.append(f"unit {number}: mode control is prompt without guidance_mode full")
-        return {"control.state": ", ".join(state), "control.error": "; ".join(error)}
+        age = float(self.knobs.units.pace.age)
+        return {"control.state": ", ".join(state), "control.error": "; ".join(error), "control.age": age}
 
     def close(self) -> None:
         """Stop the threads. The networks go when the stream does."""
         self.prompter.close()
         self.shelf.close()
+        self.hints.close()
+
+
+def _needs(unit: Unit) -> str:
+    """The kind of network that a unit's preprocessor looks through; empty for none, or where no ControlNet is named."""
+    return "" if unit.model == NO_CONTROLNET else CHOICES[unit.preprocessor].needs

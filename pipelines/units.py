@@ -17,8 +17,9 @@ from torch import Tensor
 from engines.base import ControlNet, Nets
 from engines.fit import Fit
 from engines.modelfile import NO_CONTROLNET
+from pipelines.pace import Look, Pace
 from pipelines.params import UNITS, ControlMask, ControlMode, ControlSource, Params, Unit
-from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.preprocess.registry import CHOICES
 
 SOFT = 0.825
 """A step towards the details weakens a hint by this, unless it is balanced: ControlNet's guess mode."""
@@ -43,11 +44,13 @@ class UnitMode(NamedTuple):
     mask: ControlMask
     own: tuple[int, ...]
     """Height, width and channels of the unit's own picture; empty where it has none."""
+    look: Look = "each"
+    """Whether a preprocessor with a network looks at this frame."""
 
     @property
     def looks_back(self) -> bool:
         """Whether it needs what the frame before left behind."""
-        return self.source in ("previous_output", "previous_input")
+        return self.source in ("previous_output", "previous_input") or self.look != "each"
 
 
 class Turn(NamedTuple):
@@ -57,8 +60,8 @@ class Turn(NamedTuple):
     """Noise level of each step, 0 for pure noise to 1 for the clean picture."""
     fit: Fit
     size: tuple[int, int]
-    alpha: bool
-    """Whether the input has alpha."""
+    source: tuple[int, int, int]
+    """The input's height, width, channels."""
 
 
 class UnitKnobs:
@@ -69,6 +72,7 @@ class UnitKnobs:
         """Each unit's own picture, uint8 [h, w, 1 | 3 | 4] on the device, from a stream of its own or as a still."""
         self.using: dict[int, str] = {}
         """Id of the ControlNet that each unit has in use: the one that it names, once that is there."""
+        self.pace = Pace()
         self._nets = nets
         self._seen: object = None
         self._modes: tuple[UnitMode, ...] = ()
@@ -92,13 +96,15 @@ class UnitKnobs:
         """Bring the buffers to `params`. Copies what changed, waits for nothing; gives the units that run."""
         units = params.units()
         self.using = _in_use(units, self.using, self._nets.controlnets)
-        seen = (units, turn, self.using, {number: own.shape for number, own in self.own.items()})
+        shapes = {number: own.shape for number, own in self.own.items()}
+        seen = (units, turn, self.using, shapes, tuple(self._nets.hintnets))
         if seen != self._seen:
             self._seen = seen
             self._modes = tuple(mode for number in self.using if (mode := self._mode(number, units, turn)))
             if self._modes:
                 self._fill(units)
-        return self._modes
+        looks = self.pace({mode.number: _watched(mode, turn) for mode in self._modes if _looks(mode)}, units)
+        return tuple(mode._replace(look=looks.get(mode.number, "each")) for mode in self._modes)
 
     def _mode(self, number: int, units: Sequence[Unit], turn: Turn) -> UnitMode | None:
         unit, net, own = units[number - 1], self.using[number], self.own.get(number)
@@ -106,8 +112,11 @@ class UnitKnobs:
         steps = tuple(unit.start - EXACT <= level <= unit.end + EXACT for level in turn.levels)
         if not unit.on or unit.weight <= 0.0 or not any(steps) or (alone and own is None):
             return None
+        needs = CHOICES[unit.preprocessor].needs
+        if needs and needs not in self._nets.hintnets:
+            return None
         shape = tuple(own.shape) if alone and own is not None else ()
-        has_alpha = shape[2] == 4 if shape else turn.alpha
+        has_alpha = shape[2] == 4 if shape else turn.source[2] == 4
         return UnitMode(
             number=number,
             net=net,
@@ -126,11 +135,22 @@ class UnitKnobs:
             unit = units[mode.number - 1]
             rows = layer_weights(unit.weight, unit.mode, count)
             self._host[mode.number - 1] = torch.from_numpy(rows)[..., None, None, None]
-            maker = PREPROCESSORS[unit.preprocessor]
+            maker = CHOICES[unit.preprocessor]
             bounds = (maker.low.settle(unit.low), maker.high.settle(unit.high))
             self._host_bounds[mode.number - 1] = torch.tensor(bounds)
         self._scales.copy_(self._host, non_blocking=True)
         self._bounds.copy_(self._host_bounds, non_blocking=True)
+
+
+def _looks(mode: UnitMode) -> bool:
+    """Whether it looks through a network."""
+    return bool(CHOICES[mode.preprocessor].needs)
+
+
+def _watched(mode: UnitMode, turn: Turn) -> tuple[object, ...]:
+    """What a hint may be carried on for: the same network looking at pictures of the same place and shape."""
+    needs = CHOICES[mode.preprocessor].needs
+    return needs, mode.source, mode.fit, mode.size, mode.own, turn.source
 
 
 def layer_weights(weight: float, mode: ControlMode, count: int) -> NDArray[np.float32]:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+from engines.modelfile import HintKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,8 +46,8 @@ class Preprocessor:
     """`module:function` of (image, low, high), fp32 [1, 3, H, W] in 0..1 and two fp32 scalars, to the hint."""
     low: Threshold = UNUSED
     high: Threshold = UNUSED
-    needs: str = ""
-    """The network that looks at the picture first: depth, hed or pidinet; empty where none does."""
+    needs: HintKind | Literal[""] = ""
+    """The network that looks at the picture first; empty where none does."""
     net: HintNet | None = None
 
     @cached_property
@@ -65,7 +67,11 @@ class Preprocessor:
             if self.net is None:
                 raise ValueError(f"{self.name} needs the network {self.needs}: bind it first")
             seen = self.net(seen)
-        return self.run(seen, low.float(), high.float()).to(image.dtype)
+        return self.finish(seen, low, high).to(image.dtype)
+
+    def finish(self, seen: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """What is left to do with the picture, or with what its network saw in it: to the hint, fp32 [1, 3, H, W]."""
+        return self.run(seen, low.float(), high.float())
 
 
 _HERE = "pipelines.preprocess"
@@ -174,3 +180,6 @@ _NETWORKS = (
 
 NETWORK_PREPROCESSORS: dict[str, Preprocessor] = {each.name: each for each in _NETWORKS}
 """Those that are to be bound to a network before they are called, by name."""
+
+CHOICES = PREPROCESSORS | NETWORK_PREPROCESSORS
+"""What a control unit may name."""

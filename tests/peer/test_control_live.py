@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 from bridge.store import ParamStore
-from engines.base import Build
+from engines.base import Build, HintNet
 from engines.eager import EagerEngine
 from pipelines.params import Params, ParamSpec, pack, table, unpack
 from pipelines.spec import Moment, StreamSpec, structural
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import register, write_controlnet
 from tests.support.hammer import Hammer
+from tests.support.hintnets import lively_hed
 from tests.unit.conftest import write_model
 
 SIDE = 64
@@ -56,6 +57,8 @@ def draw(dice: random.Random, spec: ParamSpec) -> object:
         return dice.random() < (0.9 if spec.name.endswith("_on") else 0.1)
     assert spec.low is not None
     assert spec.high is not None
+    if spec.name.endswith("_every"):
+        return dice.randint(1, 4)
     if spec.name == "steps":
         return dice.randint(1, 3)
     if spec.type is int:
@@ -84,8 +87,20 @@ def open_stream(folder: Path, now: float) -> DiffusionStream:
     stream.tune(everything, Moment(now, 0))
     stream.tune(everything, Moment(now + 1.0, 0))
     stream(np.zeros((SIDE, SIDE, 3), np.uint8), everything, Moment(now, 0))
+    stream.nets.hintnets.update((kind, hint_net(seed)) for seed, kind in enumerate(("depth", "hed", "pidinet")))
     stream.reset()
     return stream
+
+
+def hint_net(seed: int) -> HintNet:
+    import torch
+
+    from engines.edgenets import Hed
+    from engines.hintnets import EdgeNet
+
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EdgeNet(Hed.of(lively_hed(torch.rand(1, 3, SIDE, SIDE))), torch.float32)
 
 
 def keep_loaded(stream: DiffusionStream) -> None:

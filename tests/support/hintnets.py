@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engines import modelfile
-from engines.edgenets import PiDiNet
+from engines.edgenets import Hed, PiDiNet
 
 HED = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -26,6 +26,20 @@ def hed_weights(shrink: int = 8) -> dict[str, torch.Tensor]:
         out[f"block{i + 1}.projection.bias"] = torch.randn(1)
         before = width
     return out
+
+
+def lively_hed(picture: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The same, sharpest side output alone, with an answer to [1, 3, H, W] that uses the whole range."""
+    weights = hed_weights()
+    for i in range(2, 6):
+        weights[f"block{i}.projection.weight"].zero_()
+        weights[f"block{i}.projection.bias"].zero_()
+    with torch.inference_mode():
+        answer = Hed.of(weights).eval()(picture).clamp(1e-6, 1 - 1e-6).logit()
+        weights["block1.projection.bias"] -= 5 * answer.median()
+    for name in ("weight", "bias"):
+        weights[f"block1.projection.{name}"] /= answer.std()
+    return weights
 
 
 def pidinet_weights(width: int = 4, dilation: int = 3) -> dict[str, torch.Tensor]:

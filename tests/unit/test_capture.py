@@ -16,11 +16,14 @@ import torch
 
 from engines.base import Build
 from engines.eager import EagerEngine
+from engines.edgenets import Hed
+from engines.hintnets import EdgeNet
 from pipelines.img2img import step
 from pipelines.params import Params
-from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.preprocess.registry import NETWORK_PREPROCESSORS, PREPROCESSORS
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import write_controlnet
+from tests.support.hintnets import lively_hed
 from tests.support.tape import HostSync, Tape, tensors
 
 SIDE = 64
@@ -294,3 +297,44 @@ def test_a_unit_that_is_not_moved_copies_nothing(steered):
     with tape:
         steered.knobs.turn(params, shape)
     assert not tape.calls
+
+
+# Preprocessors with a network
+
+
+@pytest.mark.parametrize("name", NETWORK_PREPROCESSORS)
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_frame_that_is_looked_at_and_one_that_is_not_are_captured(name, every, steered):
+    """Two sequences of operations, each followed by what the other left behind."""
+    kind = NETWORK_PREPROCESSORS[name].needs
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        steered.nets.hintnets[kind] = EdgeNet(Hed.of(lively_hed(torch.rand(1, 3, SIDE, SIDE))), torch.float32)
+    params = Params(**FIRST, control1_preprocessor=name, control1_every=every)
+    pixels = frame(1)
+    run(steered, pixels, params)
+    looks = []
+    for seed in (2, 3, 4):
+        steered.turn(params, pixels.shape)
+        looks.append(steered.knobs.mode.units[0].look)
+        past = tensors(steered.state)
+        kept = [tensor.clone() for tensor in past]
+
+        def again(past=past, kept=kept) -> None:
+            for tensor, value in zip(past, kept, strict=True):
+                tensor.copy_(value)
+
+        tape = Tape()
+        with tape:
+            captured = step(pixels, steered.knobs, steered.state, steered.nets)
+        first = captured.clone()
+        pixels.copy_(frame(seed))
+        again()
+        tape.play()
+        left = [tensor.clone() for tensor in past]
+        again()
+        expected = step(pixels, steered.knobs, steered.state, steered.nets)
+        assert torch.equal(captured, expected)
+        assert not torch.equal(first, expected)
+        assert all(torch.equal(a, b) for a, b in zip(left, past, strict=True)), "the next frame finds the same past"
+    assert looks == (["each"] * 3 if every == 1 else ["carry", "carry", "look"])

@@ -14,7 +14,7 @@ from engines import modelfile, paths
 from engines.errors import ModelError
 from engines.registry import Registry
 from pipelines.params import Params, pack, table, unpack
-from pipelines.preprocess.registry import PREPROCESSORS
+from pipelines.preprocess.registry import CHOICES
 
 
 def params(**units: object) -> dict[str, object]:
@@ -53,7 +53,7 @@ def test_every_unit_has_every_row_under_its_own_address() -> None:
     fields = [row.address.removeprefix("control/1/") for row in rows if row.address.startswith("control/1/")]
     assert [row.address for row in rows] == [f"control/{n}/{field}" for n in range(1, 5) for field in fields]
     assert [row.name for row in rows] == [f"control{n}_{field}" for n in range(1, 5) for field in fields]
-    assert table()["control3_preprocessor"].choices == tuple(PREPROCESSORS)
+    assert table()["control3_preprocessor"].choices == tuple(CHOICES)
     assert not table()["control1_resolution"].ramps
     assert table()["control1_weight"].ramps
 
@@ -91,7 +91,7 @@ def test_what_ships_names_what_it_wants_to_see() -> None:
     for entry in map(registry.controlnet, names[1:]):
         assert entry.hint
         assert entry.licence != "not stated"
-        assert entry.preprocessor in PREPROCESSORS
+        assert entry.preprocessor in CHOICES
         assert entry.origin == ("shipped" if entry.id.startswith("pocket-") else "pulled")
         if entry.origin == "pulled":
             with pytest.raises(ModelError, match=f"livelatent models pull {entry.id}"):
