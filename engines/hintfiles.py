@@ -1,6 +1,7 @@
 """Networks that make hints, as files: which kind a file or folder is, judged before anything loads it. No torch here.
 
-A depth model is a transformers folder, an edge detector a folder with one safetensors file in its public tensor layout.
+A depth model is a transformers folder, an edge detector a folder with one safetensors file in its public tensor layout,
+a pose estimator a folder with two ONNX files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from engines.place import Origin, absent, settled
 from engines.weights import check_loose, list_files, read_json
 
 DEPTH_CLASSES = frozenset({"DepthAnythingForDepthEstimation", "DPTForDepthEstimation"})
+MAX_ONNX_BYTES = 2 << 30
+"""What protobuf can hold."""
 _REMOTE = ("backbone", "use_timm_backbone", "use_pretrained_backbone")
 """What makes transformers look for a backbone elsewhere."""
 _TELLING: dict[HintKind, str] = {"hed": "block1.projection.weight", "pidinet": "init_block.weight"}
@@ -40,6 +43,8 @@ class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def here(self) -> bool:
+        if self.kind == "pose":
+            return len(_networks(self.path)) == 2
         return (self.path / "config.json").is_file() if self.kind == "depth" else bool(_weights(self.path))
 
     def folder(self) -> Path:
@@ -50,7 +55,7 @@ class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanting(self) -> str:
         """How to get it, in one short sentence: it must fit into a line of telemetry."""
-        if self.origin == "added" and self.kind != "depth":
+        if self.origin == "added" and self.kind in _TELLING:
             return f"{self.id} is not here: run `livelatent models add FILE.safetensors --id {self.id}`"
         return absent(self.id, self.origin, self.path)
 
@@ -63,6 +68,8 @@ def find_kind(path: Path) -> HintKind | None:
         if (path / "config.json").is_file():
             names = read_json(path / "config.json", "config.json").get("architectures")
             return "depth" if isinstance(names, list) and DEPTH_CLASSES & set(map(str, names)) else None
+        if len(_networks(path)) == 2:
+            return "pose"
         weights = _weights(path)
         path = weights[0] if len(weights) == 1 else path
     if path.suffix != ".safetensors" or not path.is_file():
@@ -74,6 +81,8 @@ def check_hint(folder: Path, kind: HintKind) -> None:
     """Judge the folder of a hint network of a kind. Raises ModelError with a sentence."""
     if kind == "depth":
         check_depth(folder)
+    elif kind == "pose":
+        pose_files(folder)
     else:
         edge_file(folder, kind)
 
@@ -89,6 +98,25 @@ def edge_file(folder: Path, kind: HintKind) -> Path:
     if _edges(read_header(files[0].resolve(), files[0].name).keys()) != kind:
         raise ModelError(f"{files[0].name} does not hold {kind}'s weights: its tensors are others")
     return files[0]
+
+
+def pose_files(folder: Path) -> list[Path]:
+    """The two networks of a pose estimator's folder. Raises ModelError with a sentence.
+
+    An ONNX file is a graph of known operations and their weights; what it asks for beyond itself is not there to find.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder")
+    check_loose(folder)
+    files = _networks(folder)
+    if len(files) != 2:
+        raise ModelError(
+            f"{folder.name} holds {len(files)} .onnx files; a pose estimator is a detector and a pose network"
+        )
+    for path in files:
+        if not 16 <= path.stat().st_size <= MAX_ONNX_BYTES:
+            raise ModelError(f"{path.name} has {path.stat().st_size} bytes: it is no network that we load")
+    return files
 
 
 def check_depth(folder: Path) -> str:
@@ -110,6 +138,10 @@ def check_depth(folder: Path) -> str:
     if config.get("depth_estimation_type", "relative") != "relative":
         raise ModelError(f"{folder.name} estimates metres; hints need a model of relative depth")
     return name
+
+
+def _networks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.onnx"))
 
 
 def _weights(folder: Path) -> list[Path]:

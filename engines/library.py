@@ -17,6 +17,9 @@ from engines.pull import settle
 from engines.registry import TINY_VAE, ModelEntry, Registry
 
 _KEPT = (".safetensors", ".json", ".txt")
+_KEPT_HINT = (*_KEPT, ".onnx")
+_LINKED = ("depth", "pose")
+"""Hint networks that come as a folder."""
 Lora = tuple[str, float]
 """Id of a download or path of a file, and its weight."""
 
@@ -53,8 +56,8 @@ def add(
 def add_hint(path: Path, hint_id: str, *, copy: bool = False, force: bool = False) -> HintEntry:
     """Record a network that makes hints, and return its entry. Raises ModelError with a sentence.
 
-    A depth model's folder is linked, or copied; an edge detector, one small file, is always copied. An id that
-    livelatent lists without a download (`hed`) is thereby filled.
+    The folder of a depth model or a pose estimator is linked, or copied; an edge detector, one small file, is always
+    copied. An id that livelatent lists without a download (`hed`) is thereby filled.
     """
     registry = Registry.open()
     path = path.expanduser().absolute()
@@ -64,7 +67,7 @@ def add_hint(path: Path, hint_id: str, *, copy: bool = False, force: bool = Fals
     listed = _check_hint_free(registry, hint_id, kind, force)
     ours = paths.models() / hint_id
     values: dict[str, str | int | float] = {"title": path.stem, "kind": kind, "source": str(path)}
-    if kind == "depth" and not copy:
+    if kind in _LINKED and not copy:
         check_hint(path, kind)
         values["folder"] = str(path)
         manifest.write(manifest.place(hint_id, path), manifest.record(path, str(path), ""))
@@ -72,7 +75,7 @@ def add_hint(path: Path, hint_id: str, *, copy: bool = False, force: bool = Fals
         with _staging(ours) as staging:
             staging.mkdir()
             for file in [path] if path.is_file() else sorted(path.iterdir()):
-                if file.suffix in _KEPT and file.is_file():
+                if file.suffix in _KEPT_HINT and file.is_file():
                     shutil.copyfile(file, staging / file.name)
             check_hint(staging, kind)
             manifest.write(staging / manifest.NAME, manifest.record(staging, str(path), ""))

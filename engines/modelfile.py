@@ -22,7 +22,7 @@ from engines.errors import ModelError
 Family = Literal["sd15", "sd21", "sdxl", "other"]
 Emphasis = Literal["scale", "difference"]
 Sampler = Literal["lcm", "turbo", "tcd", "ddim"]
-HintKind = Literal["depth", "hed", "pidinet"]
+HintKind = Literal["depth", "hed", "pidinet", "pose"]
 """What a network that makes hints finds out about a picture."""
 Size = Annotated[int, Meta(ge=64, le=2048, multiple_of=64)]
 

@@ -16,7 +16,7 @@ from engines import hintfiles, manifest, paths, weights
 from engines.errors import ModelError
 from engines.modelfile import Download
 
-_SAFE = (".safetensors", ".json", ".txt")
+_SAFE = (".safetensors", ".json", ".txt", ".onnx")
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}/){0,3}[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ORPHAN = re.compile(r"\.[0-9a-f]{8}\.incomplete")
 """What a killed client of version 2 leaves; earlier ones go on with theirs, whose names have no random part."""
@@ -110,8 +110,8 @@ class Pull:
     def _judge(self) -> None:
         if (self.staging / "model_index.json").is_file():
             weights.check_folder(self.staging)
-        elif hintfiles.find_kind(self.staging) == "depth":
-            hintfiles.check_depth(self.staging)
+        elif (kind := hintfiles.find_kind(self.staging)) in ("depth", "pose"):
+            hintfiles.check_hint(self.staging, kind)
         elif (self.staging / "config.json").is_file():
             weights.check_net(self.staging, NETS)
         else:

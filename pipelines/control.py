@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engines.base import HintNet, Nets
 from pipelines.knobs import Knobs
+from pipelines.pace import WAITING
 from pipelines.past import Past
 from pipelines.prepare import prepare
 from pipelines.preprocess.registry import CHOICES
@@ -44,6 +45,8 @@ def prepare_hints(
     for unit in mode.units:
         own = knobs.units.own[unit.number] if unit.own else frame
         shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs, state, nets)
+        if unit.look in WAITING:
+            continue
         masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints
@@ -99,8 +102,11 @@ def _seen(picture: Tensor, unit: UnitMode, net: HintNet, state: StreamState) -> 
     """What a network sees in [1, 3, *unit.size], in 0..1; or saw in one before, moved to where that is now."""
     if unit.look == "each":
         return net(picture)
-    carried = state.hints[unit.number, unit.size]
-    return carried.move(picture) if unit.look == "carry" else carried.take(picture, net(picture))
+    carried = state.hints[unit.memory]
+    if unit.look == "watch":
+        carried.watch(picture)
+        return picture
+    return carried.take(picture, net(picture)) if unit.look == "look" else carried.move(picture)
 
 
 def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:

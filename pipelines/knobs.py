@@ -107,7 +107,7 @@ class Knobs:
             self.drawn = drawn
             self._noise[: drawn[3]].copy_(self._walk(*drawn))
         if mode.work == "bypass":
-            self.units.pace.forget()
+            self.units.forget()
         else:
             mode = mode._replace(units=self._units(mode, params), temporal=temporal(params))
         self.mode = mode

@@ -11,8 +11,12 @@ from typing import Literal
 
 from pipelines.params import Unit
 
-Look = Literal["each", "look", "carry"]
-"""At each frame, with nothing kept; at this one, and it is kept; or what was kept is moved to where things are now."""
+Look = Literal["each", "look", "carry", "watch", "follow"]
+"""At each frame, with nothing kept; at this one, and it is kept; or what was kept is moved to where things are now.
+For a network beside the stream (pipelines/beside.py): motion is followed from this frame on, then followed without an
+answer yet, then carried."""
+WAITING = frozenset({"watch", "follow"})
+"""There is no hint yet."""
 
 
 class Pace:

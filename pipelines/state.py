@@ -53,8 +53,8 @@ class StreamState:
         self.moving: MovingNoise | None = None
         """Made when it is first used."""
         self._begun: tuple[object, ...] = ()
-        self.hints: dict[tuple[int, tuple[int, int]], CarriedHint] = {}
-        """By unit and size: what networks saw that do not look at every frame. Kept, since a captured frame of that
+        self.hints: dict[tuple[int, tuple[int, int], bool], CarriedHint] = {}
+        """By `UnitMode.memory`: what networks saw that do not look at every frame. Kept, since a captured frame of that
         size may be played again."""
 
     def follow(self, before: Mode, knobs: Knobs) -> None:
@@ -69,8 +69,8 @@ class StreamState:
         if now.temporal.colours is not None and now.temporal.colours != before.temporal.colours:
             self._refer(now.temporal.colours)
         for unit in now.units:
-            if unit.look != "each" and (unit.number, unit.size) not in self.hints:
-                self.hints[unit.number, unit.size] = CarriedHint(unit.size, self._device)
+            if unit.look != "each" and unit.memory not in self.hints:
+                self.hints[unit.memory] = CarriedHint(unit.size, self._device, unit.beside)
         if now.temporal.noise != "fixed":
             self._begin_noise(now, knobs)
 

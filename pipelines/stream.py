@@ -14,12 +14,15 @@ from engines.eager import EagerEngine
 from engines.errors import ModelError
 from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
+from engines.pose import load_pose
 from engines.registry import Registry
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.own import OwnPictures
+from pipelines.pace import WAITING
 from pipelines.params import Params, Unit
 from pipelines.preprocess.registry import CHOICES
+from pipelines.preprocess.skeleton import Skeletons
 from pipelines.prompt import Manner, Prompter
 from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
@@ -27,6 +30,7 @@ from pipelines.shelf import Shelf
 from pipelines.spec import Moment, StreamSpec
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
+from pipelines.units import UnitMode
 
 
 class DiffusionStream:
@@ -112,8 +116,10 @@ class DiffusionStream:
             return self._last
         frame = self._transfer.up(pixels)
         self._own.choose(self._units, frame)
+        self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
         picture = step(frame, self.knobs, self.state, self.nets)
+        self._look_beside()
         if params.colour_capture != self._captured:
             self._captured = params.colour_capture
             if self._captured:
@@ -121,7 +127,7 @@ class DiffusionStream:
         state, cuts = self.state, self._counts[1]
         self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
         if self._counts[1] != cuts:
-            self.knobs.units.pace.forget()  # what was seen in the scene before is worth nothing now
+            self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
         return self._last
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
@@ -160,7 +166,7 @@ class DiffusionStream:
         """Forget the past: the next frame is painted as a stream's first."""
         self.state.reset()
         self._own.reset()
-        self.knobs.units.pace.forget()
+        self.knobs.units.forget()
         self._rest.reset()
         self._last, self._captured = None, 0
 
@@ -201,7 +207,18 @@ class DiffusionStream:
     def _load_hint(self, kind: str) -> HintNet:
         """On the shelf's thread."""
         entry = Registry.open().hintnet_for(kind)  # type: ignore[arg-type]  # a shelf knows its ids as text
+        if entry.kind == "pose":
+            pose = Skeletons(load_pose(entry.folder(), self.nets.device.type))
+            pose(torch.zeros(1, 3, *self.size))
+            return pose
         return load_hint(entry.kind, entry.folder(), self.nets.device, self.nets.dtype, self.size)
+
+    def _look_beside(self) -> None:
+        """Hand what units saw in this frame to networks that run beside the stream."""
+        late = [unit for unit in self.knobs.mode.units if unit.beside]
+        hints = {unit.number: self.state.hints[unit.memory] for unit in late}
+        nets = {unit.number: self.nets.hintnets[CHOICES[unit.preprocessor].needs] for unit in late}
+        self.knobs.units.beside.offer(hints, nets, self._units)
 
     def _load_control(self, name: str) -> ControlNet:
         """On the shelf's thread."""
@@ -216,8 +233,9 @@ class DiffusionStream:
         """Of the control units: which act, which ControlNets are on their way, and what is wrong."""
         wrong, pending, mode, using = self.shelf.wrong(), self.shelf.pending(), self.knobs.mode, self.knobs.units.using
         unseen = self.hints.wrong()
+        beside = self.knobs.units.beside
         acting = {unit.number: unit for unit in mode.units}
-        state, error = [f"{unit.number} {unit.net}" for unit in mode.units], []
+        state, error = [f"{unit.number} {_acts(unit)}" for unit in mode.units], []
         for number, unit in enumerate(self._units, 1):
             if unit.model in pending:
                 state.append(f"{number} loading {unit.model}")
@@ -227,11 +245,13 @@ class DiffusionStream:
                 state.append(f"{number} loading {needs}")
             if needs in unseen:
                 error.append(f"unit {number}: {unit.preprocessor}: {unseen[needs]}")
+            if beside.wrong and needs and CHOICES[unit.preprocessor].beside:
+                error.append(f"unit {number}: {unit.preprocessor}: {beside.wrong}")
             if unit.on and unit.source == "stream" and number in using and number not in acting:
                 error.append(f"unit {number}: nothing has come from its own stream yet")
             if number in acting and unit.mode == "control" and mode.guidance != "full":
                 error.append(f"unit {number}: mode control is prompt without guidance_mode full")
-        age = float(self.knobs.units.pace.age)
+        age = float(self.knobs.units.age)
         return {"control.state": ", ".join(state), "control.error": "; ".join(error), "control.age": age}
 
     def close(self) -> None:
@@ -239,8 +259,13 @@ class DiffusionStream:
         self.prompter.close()
         self.shelf.close()
         self.hints.close()
+        self.knobs.units.beside.close()
 
 
 def _needs(unit: Unit) -> str:
     """The kind of network that a unit's preprocessor looks through; empty for none, or where no ControlNet is named."""
     return "" if unit.model == NO_CONTROLNET else CHOICES[unit.preprocessor].needs
+
+
+def _acts(unit: UnitMode) -> str:
+    return f"waiting for {unit.preprocessor}" if unit.look in WAITING else unit.net

@@ -17,6 +17,7 @@ from torch import Tensor
 from engines.base import ControlNet, Nets
 from engines.fit import Fit
 from engines.modelfile import NO_CONTROLNET
+from pipelines.beside import Beside
 from pipelines.pace import Look, Pace
 from pipelines.params import UNITS, ControlMask, ControlMode, ControlSource, Params, Unit
 from pipelines.preprocess.registry import CHOICES
@@ -48,6 +49,16 @@ class UnitMode(NamedTuple):
     """Whether a preprocessor with a network looks at this frame."""
 
     @property
+    def beside(self) -> bool:
+        """Whether its network runs beside the stream."""
+        return CHOICES[self.preprocessor].beside
+
+    @property
+    def memory(self) -> tuple[int, tuple[int, int], bool]:
+        """What its carried hint is kept under."""
+        return self.number, self.size, self.beside
+
+    @property
     def looks_back(self) -> bool:
         """Whether it needs what the frame before left behind."""
         return self.source in ("previous_output", "previous_input") or self.look != "each"
@@ -72,7 +83,7 @@ class UnitKnobs:
         """Each unit's own picture, uint8 [h, w, 1 | 3 | 4] on the device, from a stream of its own or as a still."""
         self.using: dict[int, str] = {}
         """Id of the ControlNet that each unit has in use: the one that it names, once that is there."""
-        self.pace = Pace()
+        self.pace, self.beside = Pace(), Beside(nets.device)
         self._nets = nets
         self._seen: object = None
         self._modes: tuple[UnitMode, ...] = ()
@@ -103,8 +114,19 @@ class UnitKnobs:
             self._modes = tuple(mode for number in self.using if (mode := self._mode(number, units, turn)))
             if self._modes:
                 self._fill(units)
-        looks = self.pace({mode.number: _watched(mode, turn) for mode in self._modes if _looks(mode)}, units)
+        within, beside = ({m.number: _watched(m, turn) for m in self._modes if _looks(m, b)} for b in (False, True))
+        looks = self.pace(within, units) | self.beside.looks(beside)
         return tuple(mode._replace(look=looks.get(mode.number, "each")) for mode in self._modes)
+
+    @property
+    def age(self) -> int:
+        """How many frames ago the oldest hint in use was seen."""
+        return max(self.pace.age, self.beside.age)
+
+    def forget(self) -> None:
+        """What comes next has nothing to do with what was: every network looks anew."""
+        self.pace.forget()
+        self.beside.forget()
 
     def _mode(self, number: int, units: Sequence[Unit], turn: Turn) -> UnitMode | None:
         unit, net, own = units[number - 1], self.using[number], self.own.get(number)
@@ -142,9 +164,9 @@ class UnitKnobs:
         self._bounds.copy_(self._host_bounds, non_blocking=True)
 
 
-def _looks(mode: UnitMode) -> bool:
-    """Whether it looks through a network."""
-    return bool(CHOICES[mode.preprocessor].needs)
+def _looks(mode: UnitMode, beside: bool) -> bool:
+    """Whether it looks through a network that is part of the frame, or through one beside the stream."""
+    return bool(CHOICES[mode.preprocessor].needs) and mode.beside == beside
 
 
 def _watched(mode: UnitMode, turn: Turn) -> tuple[object, ...]:

@@ -48,6 +48,8 @@ class Preprocessor:
     high: Threshold = UNUSED
     needs: HintKind | Literal[""] = ""
     """The network that looks at the picture first; empty where none does."""
+    beside: bool = False
+    """Whether that network runs on the host, on a thread of its own, whose answer is carried to the present frame."""
     net: HintNet | None = None
 
     @cached_property
@@ -176,6 +178,7 @@ _NETWORKS = (
         Threshold("threshold", 127, 0, 255),
         needs="pidinet",
     ),
+    Preprocessor("pose", "People's skeletons in OpenPose's colours.", f"{_HERE}.tones:none", needs="pose", beside=True),
 )
 
 NETWORK_PREPROCESSORS: dict[str, Preprocessor] = {each.name: each for each in _NETWORKS}

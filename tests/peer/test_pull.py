@@ -128,23 +128,31 @@ def test_a_model_is_pulled_listed_and_checked(hub: Hub) -> None:
     assert "vae/diffusion_pytorch_model.fp16.safetensors has changed" in checked.stdout
 
 
-def test_a_depth_network_is_pulled_as_it_is_listed_and_judged(hub: Hub, tmp_path: Path) -> None:
-    repo, folder = "depth-anything/Depth-Anything-V2-Small-hf", write_depth(tmp_path / "depth", "depth-anything")
-    hub.repos[repo] = {**contents(folder), "pytorch_model.bin": b"\x80\x04pickle"}
-    config = json.loads(hub.repos[repo]["config.json"])
-    hub.repos[repo]["config.json"] = json.dumps({**config, "depth_estimation_type": "metric"}).encode()
-    refused = livelatent(hub, "pull", "depth-anything-v2-small")
+def test_networks_that_make_hints_are_pulled_and_judged(hub: Hub, tmp_path: Path) -> None:
+    folder = write_depth(tmp_path / "depth", "depth-anything")
+    hub.repos["artist/depth"] = {**contents(folder), "pytorch_model.bin": b"\x80\x04pickle"}
+    hub.repos["artist/pose"] = {"one.onnx": bytes(64), "two.onnx": bytes(64), "three.onnx": bytes(64)}
+    with modelfile.user_file().open("a") as file:
+        for kind, files in (("depth", '"*.json", "model.safetensors"'), ("pose", '"one.onnx", "two.onnx"')):
+            file.write(
+                f'[hintnets.my-{kind}]\nkind = "{kind}"\ndownload = "{kind}"\n[downloads.{kind}]\n'
+                f'repo = "artist/{kind}"\nrevision = "{COMMIT}"\nfiles = [{files}]\nlicence = "MIT"\nsize_mb = 1\n'
+            )
+    config = json.loads(hub.repos["artist/depth"]["config.json"])
+    hub.repos["artist/depth"]["config.json"] = json.dumps({**config, "depth_estimation_type": "metric"}).encode()
+    refused = livelatent(hub, "pull", "my-depth")
     assert refused.returncode != 0
     assert "estimates metres" in refused.stdout + refused.stderr
     assert not Registry.open().hintnet_for("depth").here
     shutil.rmtree(paths.models() / ".pull")
-    hub.repos[repo]["config.json"] = json.dumps(config).encode()
-    done = livelatent(hub, "pull", "depth-anything-v2-small")
+    hub.repos["artist/depth"]["config.json"] = json.dumps(config).encode()
+    done = livelatent(hub, "pull", "my-depth", "my-pose")
     assert done.returncode == 0, done.stderr
-    assert "licence: Apache-2.0" in done.stdout
-    found = Registry.open().hintnet_for("depth").folder()
-    assert not (found / "pytorch_model.bin").exists()
-    assert livelatent(None, "check", "depth-anything-v2-small").returncode == 0
+    assert "licence: MIT" in done.stdout
+    assert not (Registry.open().hintnet_for("depth").folder() / "pytorch_model.bin").exists()
+    names = {path.name for path in Registry.open().hintnet_for("pose").folder().iterdir()}
+    assert names == {"one.onnx", "two.onnx", "livelatent.json"}
+    assert livelatent(None, "check", "my-depth", "my-pose").returncode == 0
 
 
 def test_after_a_cut_connection_it_goes_on_where_it_was(hub: Hub) -> None:

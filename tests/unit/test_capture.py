@@ -302,7 +302,7 @@ def test_a_unit_that_is_not_moved_copies_nothing(steered):
 # Preprocessors with a network
 
 
-@pytest.mark.parametrize("name", NETWORK_PREPROCESSORS)
+@pytest.mark.parametrize("name", [name for name, made in NETWORK_PREPROCESSORS.items() if not made.beside])
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_frame_that_is_looked_at_and_one_that_is_not_are_captured(name, every, steered):
     """Two sequences of operations, each followed by what the other left behind."""
@@ -338,3 +338,33 @@ def test_a_frame_that_is_looked_at_and_one_that_is_not_are_captured(name, every,
         assert not torch.equal(first, expected)
         assert all(torch.equal(a, b) for a, b in zip(left, past, strict=True)), "the next frame finds the same past"
     assert looks == (["each"] * 3 if every == 1 else ["carry", "carry", "look"])
+
+
+def test_a_hint_from_beside_the_stream_is_captured(steered):
+    """Three more: motion is followed from here on, followed without an answer, and the answer carried."""
+    steered.nets.hintnets["pose"] = lambda image: image.flip(3)
+    params = Params(**FIRST, control1_preprocessor="pose")
+    pixels, beside, looks = frame(1), steered.knobs.units.beside, []
+    for seed in range(2, 7):
+        beside.collect()
+        steered.turn(params, pixels.shape)
+        looks.append(steered.knobs.mode.units[0].look)
+        past = tensors(steered.state)
+        kept = [tensor.clone() for tensor in past]
+        tape = Tape()
+        with tape:
+            captured = step(pixels, steered.knobs, steered.state, steered.nets)
+        pixels.copy_(frame(seed))
+        for tensor, value in zip(past, kept, strict=True):
+            tensor.copy_(value)
+        tape.play()
+        left = [tensor.clone() for tensor in past]
+        for tensor, value in zip(past, kept, strict=True):
+            tensor.copy_(value)
+        assert torch.equal(captured, step(pixels, steered.knobs, steered.state, steered.nets))
+        assert all(torch.equal(a, b) for a, b in zip(left, past, strict=True))
+        if seed == 3:
+            steered._units = params.units()
+            steered._look_beside()
+            assert beside.settle(20)
+    assert looks == ["watch", "follow", "carry", "carry", "carry"]

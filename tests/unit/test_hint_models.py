@@ -41,15 +41,16 @@ def depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_ships_says_how_to_get_it() -> None:
     registry = Registry.open()
-    said = {kind: registry.hintnet_for(kind).wanting() for kind in ("depth", "hed", "pidinet")}
+    said = {kind: registry.hintnet_for(kind).wanting() for kind in ("depth", "hed", "pidinet", "pose")}
     assert said == {
         "depth": "depth-anything-v2-small is not here yet: run `livelatent models pull depth-anything-v2-small`",
         "hed": "hed is not here: run `livelatent models add FILE.safetensors --id hed`",
         "pidinet": "pidinet is not here: run `livelatent models add FILE.safetensors --id pidinet`",
+        "pose": "dwpose is not here yet: run `livelatent models pull dwpose`",
     }
     for entry in map(registry.hintnet, registry.hintnet_ids()):
         assert entry.licence != "not stated"
-        assert bool(entry.downloads) == (entry.kind == "depth")
+        assert bool(entry.downloads) == (entry.kind in ("depth", "pose"))
         with pytest.raises(ModelError, match=entry.id):
             entry.folder()
 

@@ -38,7 +38,7 @@ def edge_net() -> EdgeNet:
 
 def tools():
     net = edge_net()
-    bound = [tool.bind(net) for tool in NETWORK_PREPROCESSORS.values()]
+    bound = [tool.bind(net) for tool in NETWORK_PREPROCESSORS.values() if not tool.beside]
     return [*PREPROCESSORS.values(), *bound]
 
 
