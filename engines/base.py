@@ -89,7 +89,7 @@ class ControlNet(Protocol):
 
 
 HintNet = Callable[["Tensor"], "Tensor"]
-"""What a preprocessor looks through: fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1."""
+"""What a preprocessor looks through: fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1; pose to [1, 3, H, W]."""
 
 
 class Text(NamedTuple):
