@@ -197,7 +197,11 @@ def add(args: argparse.Namespace) -> int:
     """Put a model of the user's own under an id."""
     from engines import library
 
-    if find_kind(args.path.expanduser()):
+    if kind := find_kind(args.path.expanduser()):
+        if args.lora or args.family or args.prediction:
+            raise ConfigError(
+                f"{args.path} is a network of the kind {kind}: it takes no --lora, --family or --prediction"
+            )
         hint = library.add_hint(args.path, args.id, copy=args.copy, force=args.force)
         print(f"{hint.id} is here, for the preprocessors that need {hint.kind}: {hint.folder()}")
         return 0

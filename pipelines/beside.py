@@ -51,7 +51,7 @@ class _Job:
 
 
 class Beside:
-    """One stream's. All but `wrong` and `settle` belong to the frame's thread."""
+    """One stream's. All but `age`, `wrong` and `settle` belong to the frame's thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -72,16 +72,17 @@ class Beside:
 
     def looks(self, watched: Mapping[int, object]) -> dict[int, Look]:
         """What each unit that waits for such a network does in this frame. `watched` as for `Pace`."""
-        before, self._watches = self._watches, {}
+        watches: dict[int, _Watch] = {}
         out: dict[int, Look] = {}
         for number, what in watched.items():
-            watch = before.get(number)
+            watch = self._watches.get(number)
             if watch is None or watch.what != what:
-                self._watches[number], out[number] = _Watch(what), "watch"
+                watches[number], out[number] = _Watch(what), "watch"
                 continue
             watch.frame += 1
-            self._watches[number] = watch
+            watches[number] = watch
             out[number] = "follow" if watch.answered is None else "carry"
+        self._watches = watches  # as a whole: telemetry may be reading the old one
         return out
 
     def collect(self) -> None:

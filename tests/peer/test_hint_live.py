@@ -15,6 +15,7 @@ from bridge.app import App
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
 from bridge.frame import Frame
 from tests.support import hintnets
+from tests.support.posenets import write_pose
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(240)]
 
@@ -76,7 +77,8 @@ def run(tmp_path: Path) -> Iterator[Run]:
     blobs = np.random.default_rng(3).integers(0, 256, (8, 8, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "still.png"), cv2.resize(blobs, (64, 64), interpolation=cv2.INTER_CUBIC))
     folder = hintnets.write_depth(tmp_path / "depth", "depth-anything")
-    hintnets.register({"small-depth": ("depth", folder)})
+    people = write_pose(tmp_path / "pose")
+    hintnets.register({"small-depth": ("depth", folder), "small-pose": ("pose", people)})
     made = Run(tmp_path / "still.png")
     yield made
     made.close()
@@ -109,4 +111,9 @@ def test_depth_is_chosen_by_osc_and_its_hint_acts(run: Run) -> None:
     assert apart(run.picture(), by_depth) < 1.0, "nothing moves, so the hint stays what it was"
     run.send(every=1)
     run.until(lambda: run.said("age") == "0.0")
+
+    run.send(preprocessor="pose")
+    run.until(lambda: run.said("state") == "1 pocket-edge" and run.said("age") not in ("", "0.0"))
+    assert not run.said("error")
+    assert apart(run.picture(), by_depth) > 1.0, "a skeleton, or the black of nobody, and no depth any more"
     assert run.app.metrics.snapshot().get("worker.restarts", 0) == 0

@@ -61,6 +61,8 @@ def test_an_edge_detector_is_known_by_its_tensors_copied_and_fills_its_id(hed: P
     entry = Registry.open().hintnet_for("hed")
     assert (entry.id, entry.folder()) == ("hed", (paths.models() / "hed").resolve())
     assert not modelfile.user_file().exists(), "it is listed already"
+    assert livelatent("add", hed, "--id", "more", "--lora", "lcm-lora-sd15") != 0
+    assert "takes no --lora" in capsys.readouterr().err
     assert livelatent("check", "hed") == 0
     (paths.models() / "hed" / "mine.safetensors").write_bytes(hed.read_bytes()[:-4] + b"\0\0\0\1")
     assert livelatent("check", "hed") == 1
