@@ -162,7 +162,9 @@ def test_it_is_loaded_beside_the_stream_and_freed(stream: DiffusionStream, monke
     assert np.array_equal(stream(FRAME, unit()), acting)
     assert paint(stream, unit(on=False)) is not None
     assert stream.nets.hintnets.keys() == {"depth"}, "off, it stays ready"
-    assert stream.twin(Params()).nets.hintnets == {}
+    twin = stream.twin(Params())
+    twin.close()
+    assert twin.nets.hintnets == {}
     paint(stream, unit(model="none"))
     assert not stream.nets.hintnets, "without a ControlNet nobody would see it"
 
