@@ -26,7 +26,6 @@ MAX_BYTES = 4 << 30
 FOREIGN = 0.1
 """Of a LoRA's layers, more than this share may not be unknown to the model."""
 _METADATA = "lora_adapter_metadata"
-_SETTINGS = "adapter_config.json"
 _MAX_SETTINGS = 1 << 20
 
 
@@ -182,7 +181,7 @@ class _Settings:
 
 def _settings(path: Path, metadata: Mapping[str, str]) -> _Settings:
     """From the file's own header, as diffusers writes them, or from PEFT's file beside it."""
-    beside = path.with_name(_SETTINGS)
+    beside = path.with_name(lorakeys.SETTINGS)
     try:
         text = metadata.get(_METADATA, "")
         if not text and beside.is_file() and beside.stat().st_size <= _MAX_SETTINGS:

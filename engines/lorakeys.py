@@ -19,6 +19,8 @@ from engines.modelfile import Family
 Part = Literal["unet", "text", "text_2", ""]
 """Which network a layer belongs to; empty where the file does not say."""
 MAX_RANK = 2048
+SETTINGS = "adapter_config.json"
+"""Where PEFT records alpha, beside a file of its own layout."""
 _PREFIXES: tuple[tuple[str, Part], ...] = (
     ("lora_unet_", "unet"), ("lora_te1_", "text"), ("lora_te2_", "text_2"), ("lora_te_", "text"),
     ("unet.", "unet"), ("text_encoder_2.", "text_2"), ("text_encoder.", "text"), ("base_model.model.", ""),
