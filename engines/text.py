@@ -15,7 +15,7 @@ from engines.attention import parse_attention
 from engines.base import NetSpec, TensorSpec, Text
 from engines.chunks import Chunk, cut, overflow
 from engines.embeddings import Embeddings
-from engines.lora import Adapters, Lora
+from engines.lora import Adapters
 from engines.modelfile import Emphasis
 
 
@@ -66,9 +66,9 @@ class ClipText:
         self.spec = NetSpec((), outputs, device)
 
     @torch.inference_mode()
-    def __call__(self, prompt: str, /, skip: int = 1, loras: Sequence[tuple[Lora, float]] = ()) -> Encoded:
+    def __call__(self, prompt: str, /, skip: int = 1, loras: Sequence[tuple[Any, float]] = ()) -> Encoded:
         """Encode one text. `skip`: which layer from the end is taken, 1 the last (clip skip). `loras`: what acts on the
-        encoders meanwhile, with weights. Threads take turns: the encoders' weights are the same for all."""
+        encoders meanwhile, loaded by `self.loras`, with weights. Threads take turns, as they share the encoders."""
         with self._turn:
             if self.loras is not None:
                 self.loras.speak(loras)

@@ -51,6 +51,7 @@ def make(
     for component, net in networks(model).items():
         for path, layer in net.named_modules():
             weight = getattr(layer, "weight", None)
+            weight = weight.detach() if weight is not None else None
             if weight is None or weight.ndim not in (2, 4) or not re.fullmatch(layers, path):
                 continue
             near = component != "unet" and not path.startswith("text_model.")
