@@ -127,7 +127,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
 @contextmanager
 def _without(*packages: str) -> Iterator[None]:
     """Let diffusers take these packages for absent while its modules load: it imports them whole for what we never use,
-    which costs a quarter of the time to the first picture. LoRAs find peft again afterwards."""
+    which costs a quarter of the time to the first picture."""
     from diffusers.utils import import_utils
 
     names = [f"_{package}_available" for package in packages]

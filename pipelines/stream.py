@@ -78,6 +78,7 @@ class DiffusionStream:
         )
         nets = EagerEngine().load(entry.folder(), build)
         stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
+        stream.tune(params)  # the networks that they name are there from the first frame on
         stream.warm_up(params)
         return stream
 

@@ -152,11 +152,10 @@ def test_a_cross_fade_moves_the_weight_with_the_words(make):
     stream = make(clock=clock)
     before, after = {"prompt": "neon<lora:ink:1>"}, {"prompt": "gold<lora:mist:0.8>", "prompt_fade": 2.0}
     first = paint(stream, **before)
-    stream.loras.ask(["ink", "mist"])
-    assert stream.loras.settle()
     stream(FRAME, Params(**after))
-    for _ in range(3):  # read, then encoded with what acts on it
-        stream.prompter.settle()
+    for _ in range(3):  # read, then loaded, then encoded with what acts on it
+        assert stream.prompter.settle()
+        assert stream.loras.settle()
         stream(FRAME, Params(**after))
     assert stream.notes()["prompt.fade"] == 0.0
     seen = []
@@ -275,6 +274,55 @@ def test_words_follow_a_slot_that_moves_all_the_time_and_restart_no_fade(make):
     last = Params(prompt="gold", prompt_fade=4.0, **slot("ink", 1.0))
     stream.tune(last)
     assert np.array_equal(stream(FRAME, last), paint(make(), prompt="gold", **slot("ink", 1.0)))
+
+
+def test_words_that_change_faster_than_they_are_encoded_are_shown_as_often_as_they_are(make, monkeypatch):
+    stream = make()
+    paint(stream, **slot("ink", 0.0))
+    gate, encode = threading.Event(), stream.prompter._encoded
+
+    def slow(*job: Any) -> Any:
+        assert gate.wait(20)
+        return encode(*job)
+
+    monkeypatch.setattr(stream.prompter, "_encoded", slow)
+    for weight in (0.1, 0.2, 0.3):
+        stream(FRAME, Params(**slot("ink", weight)))
+        assert stream.prompter._here.words == ()
+    gate.set()
+    assert stream.prompter.settle()
+    stream(FRAME, Params(**slot("ink", 0.4)))
+    assert [weight for _, weight, _ in stream.prompter._here.words] == [0.1], "what was begun is shown"
+    assert stream.prompter.settle()
+    stream(FRAME, Params(**slot("ink", 0.5)))
+    assert [weight for _, weight, _ in stream.prompter._here.words] == [0.4], "then what is new by now"
+
+
+def test_a_prompts_time_goes_on_when_its_lora_comes_late(make, monkeypatch):
+    clock = Clock()
+    stream = make(clock=clock)
+    late = Params(prompt="[neon:gold:3]<lora:mute:1>", prompt_fade=0.0)
+    again = DiffusionStream(stream.nets, stream.size, late, clock=clock)
+    gate, load = threading.Event(), again.loras.shelf._load
+
+    def slow(name: str) -> Any:
+        assert gate.wait(20)
+        return load(name)
+
+    monkeypatch.setattr(again.loras.shelf, "_load", slow)
+    try:
+        again(FRAME, late)
+        clock.now += 5.0
+        again(FRAME, late)
+        assert again.notes()["prompt.step"] == 6.0
+        gate.set()
+        assert again.loras.settle()
+        for _ in range(3):
+            again(FRAME, late)
+            assert again.prompter.settle()
+        assert (again.notes()["prompt.step"], again.notes()["lora.state"]) == (6.0, "mute 1.00")
+    finally:
+        again.close()
 
 
 def test_a_prompt_that_changes_from_step_to_step_keeps_its_place_when_words_change(make):
