@@ -78,6 +78,8 @@ class Adapters:
                 f"{path.name} is for another kind of model: of its {len(found)} layers, "
                 f"this one has not {len(lost)}, {lost[0][:80]!a} among them"
             )
+        if len({*placed.values()}) < len(placed):
+            raise ModelError(f"{path.name} names a layer twice, in two ways: livelatent can't tell which counts")
         for layer, (merger, place) in placed.items():
             _check_shape(found[layer], tensors, merger.layers[place], path.name)
         patches = _read(path, {layer: found[layer] for layer in placed}, placed)
@@ -141,12 +143,12 @@ def _read(path: Path, found: Mapping[Layer, Piece], placed: Mapping[Layer, tuple
             if piece.mid:
                 mid = file.get_tensor(piece.mid).float()
                 down = torch.einsum("pqhw,qi->pihw", mid, down.flatten(1))
-            up = up.flatten(1) * (alpha / rank)
+            up = (up.flatten(1) * (alpha / rank)).to(weight).contiguous()
+            down = in_order(down.reshape(len(down), *weight.shape[1:]), weight).reshape(len(down), -1)
+            down = down.to(weight).contiguous()
             if not (bool(up.isfinite().all()) and bool(down.isfinite().all())):
                 raise ModelError(f"{path.name}: the layer {piece.shown[:80]!a} has numbers that are not finite")
-            down = down.reshape(len(down), *weight.shape[1:])
-            down = in_order(down, weight).reshape(len(down), -1)
-            out.setdefault(merger, {})[place] = Factors(up.to(weight).contiguous(), down.to(weight).contiguous())
+            out.setdefault(merger, {})[place] = Factors(up, down)
     mergers = {merger for merger, _ in placed.values()}
     return _Patches({merger: Patch(out[merger]) for merger in mergers})
 

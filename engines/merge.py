@@ -52,7 +52,8 @@ class Merger:
         """How often weights were written."""
         self._bases: dict[str, Tensor] = {}
         self._applied: dict[str, _Recipe] = {}
-        self._now: tuple[tuple[Patch, float], ...] = ()
+        self._now: tuple[tuple[Patch, float], ...] | None = ()
+        """What was merged last; None if that failed."""
         self._patches: WeakSet[Patch] = WeakSet()
         self._stale = threading.Event()
         self._change = threading.Lock()
@@ -82,7 +83,7 @@ class Merger:
         for patch, weight in now:
             for path, factors in patch.factors.items():
                 recipes.setdefault(path, []).append((factors, weight))
-        self._now = ()  # if a device fails half way, the next call begins anew
+        self._now = None
         for path in {**self._applied, **recipes}:
             recipe = tuple(recipes.get(path, ()))
             if not _same(recipe, self._applied.get(path, ())):

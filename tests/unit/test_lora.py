@@ -208,6 +208,7 @@ def test_pefts_own_layout_takes_alpha_from_the_file_beside_it(load, tmp_path):
 
 
 NAME = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+LDM = "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q"
 DOTTED = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
 GOOD = {f"{NAME}.lora_down.weight": torch.ones(4, 64), f"{NAME}.lora_up.weight": torch.ones(64, 4)}
 WRONG: dict[str, tuple[dict[str, torch.Tensor], str]] = {
@@ -223,6 +224,9 @@ WRONG: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "twice": ({**GOOD, f"{DOTTED}.lora_A.weight": torch.ones(4, 64)}, "two tensors"),
     "nan": ({**GOOD, f"{NAME}.lora_up.weight": torch.full((64, 4), float("nan"))}, "not finite"),
     "alpha nan": ({**GOOD, f"{NAME}.alpha": torch.tensor(float("inf"))}, "not finite"),
+    "two ways": (
+        {**GOOD, **{key.replace(NAME, LDM): value.clone() for key, value in GOOD.items()}}, "names a layer twice",
+    ),
     "no lora": ({"model.weight": torch.ones(4, 4)}, "no LoRA that we know"),
     "foreign": ({f"{NAME}_x{key.removeprefix(NAME)}": value for key, value in GOOD.items()}, "another kind of model"),
     "flux": ({"transformer.blocks.0.attn.to_q.lora_A.weight": torch.ones(4, 64),
@@ -336,6 +340,7 @@ def test_a_merge_that_fails_half_way_is_done_anew(load, model_folder, tmp_path, 
     nets = load()
     lora = nets.loras.load(written(model_folder(), tmp_path, "kohya"))
     nets.loras.merge([(lora, 1.0)])
+    plain = denoised(load())
     whole, merger, write, left = denoised(nets), nets.loras.unet, nets.loras.unet._write, [5]
     nets.loras.merge([(lora, 0.5)])
 
@@ -348,9 +353,10 @@ def test_a_merge_that_fails_half_way_is_done_anew(load, model_folder, tmp_path, 
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(merger, "_write", broken)
-    with pytest.raises(RuntimeError):
-        nets.loras.merge([(lora, 1.0)])
-    monkeypatch.undo()
-    nets.loras.merge([(lora, 1.0)])
-    assert torch.equal(denoised(nets), whole)
+    for after in ([(lora, 1.0)], []):
+        monkeypatch.setattr(merger, "_write", broken)
+        with pytest.raises(RuntimeError):
+            nets.loras.merge([(lora, 0.9 + len(after))])
+        monkeypatch.undo()
+        nets.loras.merge(after)
+        assert torch.equal(denoised(nets), whole if after else plain)
