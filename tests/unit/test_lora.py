@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ from tests.support import loras
 
 SIDE = 64
 CLOSE = 1e-5
-KINDS = ["sd15", "sd21", "sdxl"]
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -83,8 +83,9 @@ def written(folder: Path, root: Path, layout: str, seed: int = 1) -> Path:
     return loras.write(root / f"{layout}{seed}.safetensors", loras.kohya(made))
 
 
-@pytest.mark.parametrize("layout", ["kohya", "locon", "old", "peft"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "layout"), [*itertools.product(["sd15", "sdxl"], ["kohya", "locon", "old", "peft"]), ("sd21", "locon")]
+)
 def test_every_layout_does_what_diffusers_does_with_it(kind, layout, load, model_folder, tmp_path):
     nets, file = load(kind), written(model_folder(kind), tmp_path, layout)
     plain, mute = denoised(nets), said(nets)
@@ -99,7 +100,7 @@ def test_every_layout_does_what_diffusers_does_with_it(kind, layout, load, model
     assert (mute[0] - expected[1]).abs().max() > 100 * CLOSE, "to the words too"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
 def test_several_add_up_and_any_order_of_changes_leads_back_bit_by_bit(kind, load, model_folder, tmp_path):
     nets = load(kind)
     files = [
