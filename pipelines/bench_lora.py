@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -27,13 +27,16 @@ REACH = {"attention": ("attn1", "attn2", ".ff.", "proj_in", "proj_out"), "everyt
 """What of a layer's path a LoRA that touches it has."""
 
 
-def bench_lora(device: torch.device, dtype: torch.dtype, side: int, rank: int, turns: int) -> dict[str, float]:
+def bench_lora(
+    config: Mapping[str, Any], device: torch.device, dtype: torch.dtype, side: int, rank: int, turns: int
+) -> dict[str, float]:
     """Milliseconds, medians of `turns`; on a CPU the processor's time, which others that use it don't lengthen.
 
-    `unet`, one run at side²; `branch <reach>`, the same with a branch beside each layer; `merge <reach>`, one change of
-    a weight; `share <reach>`, of all weights, how many are touched, 0 to 1.
+    `config`: a UNet2DConditionModel's. In the answer, `unet` is one run at side²; `branch <reach>`, the same with a
+    branch beside each layer; `merge <reach>`, one change of a weight; `share <reach>`, how many of all weights are
+    touched, 0 to 1.
     """
-    unet = _unet(device, dtype)
+    unet = make_unet(config, device, dtype)
     x = torch.randn(1, 4, side // 8, side // 8, device=device, dtype=dtype)
     text = torch.randn(1, 77, unet.config.cross_attention_dim, device=device, dtype=dtype)
     t = torch.tensor(500.0, device=device)
@@ -45,8 +48,8 @@ def bench_lora(device: torch.device, dtype: torch.dtype, side: int, rank: int, t
 
     out = {"unet": _time(run, device, turns)}
     for reach, marks in REACH.items():
-        lora = _lora(adapters, rank, marks)
-        with _branches(unet, lora.unet):
+        lora = make_lora(adapters, rank, marks)
+        with branches(unet, lora.unet):
             out[f"branch {reach}"] = _time(run, device, turns)
         weights = iter(0.1 + 0.01 * n for n in range(turns + 2))
         out[f"merge {reach}"] = _time(lambda: adapters.merge([(lora, next(weights))]), device, turns)  # noqa: B023
@@ -55,18 +58,20 @@ def bench_lora(device: torch.device, dtype: torch.dtype, side: int, rank: int, t
     return out
 
 
-def _unet(device: torch.device, dtype: torch.dtype) -> Any:
+def make_unet(config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
+    """A UNet2DConditionModel with random weights."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(read_json(templates("sd15") / "unet" / "config.json", "config.json"))
+        unet = UNet2DConditionModel.from_config(config)
     unet = unet.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     for parameter in unet.parameters():
         parameter.normal_(std=0.02)
     return unet.to(memory_format=torch.channels_last)
 
 
-def _lora(adapters: Adapters, rank: int, marks: tuple[str, ...]) -> Lora:
+def make_lora(adapters: Adapters, rank: int, marks: tuple[str, ...]) -> Lora:
+    """A random one over every layer whose path has one of `marks`."""
     factors = {}
     for path, weight in adapters.unet.layers.items():
         if any(mark in path for mark in marks):
@@ -79,7 +84,7 @@ def _lora(adapters: Adapters, rank: int, marks: tuple[str, ...]) -> Lora:
 
 
 @contextmanager
-def _branches(unet: nn.Module, patch: Patch) -> Iterator[None]:
+def branches(unet: nn.Module, patch: Patch) -> Iterator[None]:
     """Inside, each layer's output has its LoRA's added, times a number on the device."""
     scale = torch.tensor(0.5)
     layers = dict(unet.named_modules())
@@ -130,8 +135,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     device = devices.choose_device(args.device)
     dtype = devices.choose_dtype(cast(DTypeName, args.dtype), device)
+    config = read_json(templates("sd15") / "unet" / "config.json", "config.json")
     with torch.inference_mode():
-        for name, value in bench_lora(device, dtype, args.size, args.rank, args.turns).items():
+        for name, value in bench_lora(config, device, dtype, args.size, args.rank, args.turns).items():
             print(f"{name:20} {value:10.3f}")
 
 

@@ -123,7 +123,9 @@ def read_prompt(prompt: str, negative: str, styles: Styles, grammar: PromptGramm
         else:
             what = "style" if tag.kind == "style" else "kind of tag"
             notes.append(f"there is no {what} {(tag.name if tag.kind == 'style' else tag.kind)[:40]!a}")
-    networks = _capped_tags(networks, notes)
+    prompt, tags = take_tags(prompt)  # a style may name networks too
+    negative, more = take_tags(negative)
+    networks = _capped_tags([*networks, *(tag for tag in (*tags, *more) if tag.kind in NETWORKS)], notes)
     positive = [_anded(part, notes) for part in _parts(prompt, grammar, notes)]
     lines = [Line(part.text, part.weight, 1.0, notes) for part in _parts(negative, grammar, notes)]
     sides = [_capped(side, notes) for side in ([line for some in positive for line in some], lines)]
