@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bridge.errors import ConfigError
+from bridge.models_list import Entry, named, show_list
 from engines import paths
 from engines.errors import ModelError
-from engines.modelfile import NO_CONTROLNET, Download, Family
-from engines.registry import ControlEntry, ModelEntry, Registry
-from pipelines.params import Params
+from engines.loraentry import LoraEntry
+from engines.modelfile import Download, Family
+from engines.registry import ControlEntry, Registry
 
 if TYPE_CHECKING:
     from engines.pull import Pull
@@ -35,8 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_add(add: argparse.ArgumentParser) -> None:
-    add.add_argument("path", type=Path, help="a diffusers folder, or a checkpoint in one .safetensors file")
+    add.add_argument("path", type=Path, help="a diffusers folder, a checkpoint in one .safetensors file, or a LoRA")
     add.add_argument("--id", required=True, help="the name to call it by: a-z 0-9 _ -")
+    add.add_argument("--kind", choices=("model", "lora"), help="what it is (found out without this)")
     add.add_argument("--family", choices=get_args(Family), help="what it is built like (found out without this)")
     add.add_argument("--copy", action="store_true", help="copy the folder instead of linking to it")
     add.add_argument("--force", action="store_true", help="replace the model that has this id")
@@ -59,62 +61,10 @@ def main(args: argparse.Namespace) -> int:
     return actions[args.action](args)
 
 
-def show_list(args: argparse.Namespace) -> int:
-    """A table of every model."""
-    from rich.console import Console
-    from rich.table import Table
-
-    registry = Registry.open()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
-        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("model, and its licence", overflow="fold")
-    for entry in map(registry.get, registry.ids()):
-        mark = " *" if entry.id == Params().model else ""
-        table.add_row(f"{entry.id}{mark}", _size(entry), _state(entry), f"{entry.title}\n[dim]{entry.licence}[/dim]")
-    console = Console()
-    console.print(table)
-    nets = Table(title="\nControlNets", title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
-        nets.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    nets.add_column("what it wants to be shown, and its licence", overflow="fold")
-    for net in _controlnets(registry):
-        said = f"{net.title}: {net.hint}\n[dim]{net.licence}[/dim]"
-        nets.add_row(net.id, _size(net), "here" if net.here else "not here", said)
-    console.print(nets)
-    console.print(f"\n* what runs without a choice. Models lie in {paths.models()}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _controlnets(registry: Registry) -> list[ControlEntry]:
-    return [registry.controlnet(name) for name in registry.controlnet_ids() if name != NO_CONTROLNET]
-
-
-def _named(registry: Registry, names: Sequence[str]) -> list[ModelEntry | ControlEntry]:
-    """The models and ControlNets of these ids. Raises ModelError for one that is neither."""
-    nets = registry.controlnet_ids()[1:]
-    return [registry.controlnet(name) if name in nets else registry.get(name) for name in names]
-
-
-def _size(entry: ModelEntry | ControlEntry) -> str:
-    if not entry.here:
-        return f"{entry.size_mb / 1000:.1f} GB" if entry.size_mb else ""
-    from engines.weights import list_files
-
-    megabytes = sum(path.stat().st_size for path in list_files(entry.path).values()) / 1e6
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB"
-
-
-def _state(entry: ModelEntry) -> str:
-    if not entry.here:
-        return "not here"
-    return "here" if not entry.tiny_vae or entry.tiny_vae_folder() else "here, tiny VAE missing"
-
-
 def pull(args: argparse.Namespace) -> int:
     """Fetch what is missing of each model. Asks for nothing."""
     registry = Registry.open()
-    for entry in _named(registry, args.id):
+    for entry in named(registry, args.id):
         missing = [download for download in entry.downloads if not _complete(download)]
         if not entry.downloads:
             print(f"{entry.id} {'is here already' if entry.here else 'can not be fetched: it was added by hand'}")
@@ -124,8 +74,12 @@ def pull(args: argparse.Namespace) -> int:
             print(f"{download.id}: {download.repo} at {download.revision[:12]}; licence: {download.licence}")
             _pull_one(download)
         if missing:
-            print(f"{entry.id} is here: {entry.folder()}")
+            print(f"{entry.id} is here: {_place(entry)}")
     return 0
+
+
+def _place(entry: Entry) -> Path:
+    return entry.file() if isinstance(entry, LoraEntry) else entry.folder()
 
 
 def _complete(download: Download) -> bool:
@@ -176,6 +130,8 @@ def add(args: argparse.Namespace) -> int:
     from engines import library
 
     loras = [_lora(text) for text in args.lora]
+    if args.kind == "lora" or (args.kind is None and library.is_lora(args.path)):
+        return _add_lora(args)
     entry = library.add(
         args.path,
         args.id,
@@ -194,6 +150,17 @@ def add(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_lora(args: argparse.Namespace) -> int:
+    from engines import library
+
+    if args.lora or args.prediction:
+        raise ConfigError("--lora and --prediction belong to models: a LoRA takes neither")
+    entry = library.add_lora(args.path, args.id, family=args.family, copy=args.copy, force=args.force)
+    print(f"{entry.id} is here: {entry.file()}")
+    print(f"Made for {entry.family}. Write <lora:{entry.id}:0.8> in a prompt, or send /ll/lora/1/id {entry.id}.")
+    return 0
+
+
 def _lora(text: str) -> tuple[str, float]:
     name, at, weight = text.rpartition("@")
     if not at:
@@ -207,7 +174,8 @@ def _lora(text: str) -> tuple[str, float]:
 def check(args: argparse.Namespace) -> int:
     """Judge and re-hash the models that are here; says what is wrong with each."""
     registry = Registry.open()
-    entries = _named(registry, args.id or [*registry.ids(), *registry.controlnet_ids()[1:]])
+    everything = [*registry.ids(), *registry.controlnet_ids()[1:], *registry.lora_ids()[1:]]
+    entries = named(registry, args.id or everything)
     wrong = 0
     for entry in entries:
         if not entry.here and not args.id:
@@ -221,10 +189,13 @@ def check(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _problems(entry: ModelEntry | ControlEntry) -> Iterator[str]:
+def _problems(entry: Entry) -> Iterator[str]:
     from engines import weights
 
     try:
+        if isinstance(entry, LoraEntry):
+            yield from _lora_problems(entry)
+            return
         folder = entry.folder()
         if isinstance(entry, ControlEntry):
             weights.check_net(folder, weights.CLASSES["controlnet"])
@@ -239,6 +210,17 @@ def _problems(entry: ModelEntry | ControlEntry) -> Iterator[str]:
                 yield from _verified(download.id, download.folder(), download)
     except ModelError as error:
         yield str(error)
+
+
+def _lora_problems(entry: LoraEntry) -> Iterator[str]:
+    from engines import lorakeys
+    from engines.header import read_header
+
+    file = entry.file()
+    lorakeys.pieces(read_header(file), entry.path.name)
+    ours = entry.path.is_relative_to(paths.models())
+    download = entry.downloads[0] if entry.downloads else None
+    yield from _verified(download.id if download else entry.id, file.parent if ours else file, download)
 
 
 def _verified(name: str, folder: Path, download: Download | None) -> Iterator[str]:

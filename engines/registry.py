@@ -1,4 +1,4 @@
-"""The models and ControlNets livelatent knows: ids in, folders out. Read from configs/models.toml and the user's own.
+"""The models, ControlNets and LoRAs livelatent knows: ids in, paths out. Read from configs/models.toml and the user's.
 
 A model is named by id everywhere (OSC, HTTP, config files); only this module turns an id into a path, and only into
 folders that ship, that `models pull` made, or that the user added himself. No torch here: the bridge imports this.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from engines import modelfile, paths
+from engines import loraentry, modelfile, paths
 from engines.errors import ModelError
-from engines.modelfile import NO_CONTROLNET, ControlRow, Download, Emphasis, Family, Lora, Row, Sampler, is_id
+from engines.loraentry import LoraEntry
+from engines.modelfile import NO_CONTROLNET, NO_LORA, ControlRow, Download, Emphasis, Family, Lora, Row, Sampler, is_id
+from engines.places import Origin as Origin
+from engines.places import absent, confined
 
-Origin = Literal["shipped", "pulled", "added"]
 TINY_VAE: dict[Family, str] = {"sd15": "taesd", "sd21": "taesd", "sdxl": "taesdxl"}
 """The download with the small autoencoder that shares a family's latent space."""
 
@@ -90,7 +92,7 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
             yield Path(lora.path) if lora.path else Path(lora.download) / lora.file, lora.weight
 
     def _absent(self, path: Path) -> str:
-        return _absent(self.id, self.origin if path == self.path else "pulled", path)
+        return absent(self.id, self.origin if path == self.path else "pulled", path)
 
 
 class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,39 +119,25 @@ class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
     def folder(self) -> Path:
         """Its local diffusers folder. Raises ModelError when it is not here, or leaves the folder it belongs in."""
         if not self.here:
-            raise ModelError(_absent(self.id, self.origin, self.path))
+            raise ModelError(absent(self.id, self.origin, self.path))
         if self.origin == "added" and self.path.parent != paths.models():
             return self.path.resolve()
         return confined(self.path, paths.ROOT if self.origin == "shipped" else paths.models())
 
 
-def confined(path: Path, root: Path) -> Path:
-    """`path` with every link followed. Raises ModelError if that is not below `root`."""
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{path.name!a} leads nowhere") from error
-    if not real.is_relative_to(root.resolve()):
-        raise ModelError(f"{path.name!a} leads out of its folder")
-    return real
-
-
-def _absent(name: str, origin: Origin, path: Path) -> str:
-    if origin == "shipped":
-        return f"{name}'s files are missing from {path}: install livelatent again"
-    if origin == "pulled":
-        return f"{name} is not here yet: run `livelatent models pull {name}`"
-    return f"{name} is not where it was ({path}): bring it back, or add it again with `livelatent models add`"
-
-
 class Registry:
-    """Every model and ControlNet by id. Immutable; open it again to see what was added since."""
+    """Every model, ControlNet and LoRA by id. Immutable; open it again to see what was added since."""
 
     def __init__(
-        self, models: dict[str, ModelEntry], downloads: dict[str, Download], controlnets: dict[str, ControlEntry]
+        self,
+        models: dict[str, ModelEntry],
+        downloads: dict[str, Download],
+        controlnets: dict[str, ControlEntry],
+        loras: dict[str, LoraEntry],
     ) -> None:
         self._models = models
         self._controlnets = controlnets
+        self._loras = loras
         self.downloads = downloads
 
     @classmethod
@@ -158,6 +146,7 @@ class Registry:
         downloads: dict[str, Download] = {}
         models: dict[str, ModelEntry] = {}
         controlnets: dict[str, ControlEntry] = {}
+        loras: dict[str, LoraEntry] = {}
         for path in (modelfile.shipped_file(), modelfile.user_file(), extra):
             if path is None or (path == modelfile.user_file() and not path.is_file()):
                 continue
@@ -165,10 +154,12 @@ class Registry:
             _refuse_taken(path, "downloads", new.downloads, downloads)
             _refuse_taken(path, "models", new.models, models)
             _refuse_taken(path, "controlnets", new.controlnets, controlnets | models | new.models)
+            _refuse_taken(path, "loras", new.loras, loras | controlnets | models | new.controlnets | new.models)
             downloads |= new.downloads
             models |= {name: _entry(path, name, row, downloads) for name, row in new.models.items()}
             controlnets |= {name: _control(path, name, row, downloads) for name, row in new.controlnets.items()}
-        return cls(models, downloads, controlnets)
+            loras |= {name: loraentry.entry(str(path), name, row, downloads) for name, row in new.loras.items()}
+        return cls(models, downloads, controlnets, loras)
 
     def ids(self) -> list[str]:
         """Every id, shipped ones first, in the order of the files."""
@@ -185,6 +176,14 @@ class Registry:
     def controlnet(self, controlnet_id: str) -> ControlEntry:
         """As `get`, of the ControlNets."""
         return _find("ControlNet", controlnet_id, self._controlnets)
+
+    def lora_ids(self) -> list[str]:
+        """What a LoRA's row may name: `none`, then every LoRA, in the order of the files."""
+        return [NO_LORA, *self._loras]
+
+    def lora(self, lora_id: str) -> LoraEntry:
+        """As `get`, of the LoRAs."""
+        return _find("LoRA", lora_id, self._loras)
 
 
 Entry = TypeVar("Entry")
