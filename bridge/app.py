@@ -48,7 +48,11 @@ class App:
         self.registry = Registry.open()
         self.store = ParamStore(
             initial_params(config, self.registry),
-            {"models": self.registry.ids, "controlnets": self.registry.controlnet_ids},
+            {
+                "models": self.registry.ids,
+                "controlnets": self.registry.controlnet_ids,
+                "loras": self.registry.lora_ids,
+            },
         )
         self.output = Output(self.metrics)
         for text in config.sinks:

@@ -105,7 +105,7 @@ class Dispatch:
         self._commands = {f"{prefix}/{name}": call for name, call in commands.items()}
         self._verbs = {f"{prefix}/{name}": getattr(self, f"_{name}") for name in VERBS}
         self._ours = {f"{prefix}/{name}" for name in _OURS}
-        self._notes = f"{prefix}/{NOTES.replace('.', '/')}"
+        self._notes = tuple(f"{prefix}/{name.replace('.', '/')}" for name in NOTES)
 
     def take(self, data: bytes, sender: Endpoint, batch: Batch) -> None:
         """One datagram. Raises nothing, whatever it is: a remote's faults end up in `batch`."""

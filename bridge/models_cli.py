@@ -5,27 +5,24 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bridge.errors import ConfigError
+from bridge.models_list import Entry, named, show_list
 from engines import paths
 from engines.errors import ModelError
 from engines.hintfiles import HintEntry, check_hint, find_kind
-from engines.modelfile import NO_CONTROLNET, Download, Family
-from engines.registry import ControlEntry, ModelEntry, Registry
-from pipelines.params import Params
-from pipelines.preprocess.registry import NETWORK_PREPROCESSORS
+from engines.loraentry import LoraEntry
+from engines.modelfile import Download, Family
+from engines.registry import ModelEntry, Registry
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from engines.pull import Pull
 
 _REFRESH_S = 0.2
-Entry = ModelEntry | ControlEntry | HintEntry
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,8 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_add(add: argparse.ArgumentParser) -> None:
-    add.add_argument("path", type=Path, help="a diffusers folder, a .safetensors file, or a hint network")
+    add.add_argument("path", type=Path, help="a diffusers folder, a checkpoint, a LoRA, or a network that makes hints")
     add.add_argument("--id", required=True, help="the name to call it by: a-z 0-9 _ -")
+    add.add_argument("--kind", choices=("model", "lora"), help="what it is (found out without this)")
     add.add_argument("--family", choices=get_args(Family), help="what it is built like (found out without this)")
     add.add_argument("--copy", action="store_true", help="copy the folder instead of linking to it")
     add.add_argument("--force", action="store_true", help="replace the model that has this id")
@@ -64,73 +62,10 @@ def main(args: argparse.Namespace) -> int:
     return actions[args.action](args)
 
 
-def show_list(args: argparse.Namespace) -> int:
-    """A table of every model."""
-    from rich.console import Console
-
-    registry = Registry.open()
-    table = _table("model, and its licence", None)
-    for entry in map(registry.get, registry.ids()):
-        mark = " *" if entry.id == Params().model else ""
-        table.add_row(f"{entry.id}{mark}", _size(entry), _state(entry), f"{entry.title}\n[dim]{entry.licence}[/dim]")
-    console = Console()
-    console.print(table)
-    nets = _table("what it wants to be shown, and its licence", "\nControlNets")
-    for net in _controlnets(registry):
-        said = f"{net.title}: {net.hint}\n[dim]{net.licence}[/dim]"
-        nets.add_row(net.id, _size(net), "here" if net.here else "not here", said)
-    console.print(nets)
-    hints = _table("what it is, for which preprocessors, and its licence", "\nNetworks that make hints")
-    for hint in map(registry.hintnet, registry.hintnet_ids()):
-        used = ", ".join(name for name, made in NETWORK_PREPROCESSORS.items() if made.needs == hint.kind)
-        how = "" if hint.here or hint.downloads else f"\n{hint.wanting()}"
-        said = f"{hint.title}: {used}\n[dim]{hint.licence}[/dim]{how}"
-        hints.add_row(hint.id, _size(hint), "here" if hint.here else "not here", said)
-    console.print(hints)
-    console.print(f"\n* what runs without a choice. Models lie in {paths.models()}", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _table(last: str, title: str | None) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for head, justify in (("id", "left"), ("size", "right"), ("state", "left")):
-        table.add_column(head, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column(last, overflow="fold")
-    return table
-
-
-def _controlnets(registry: Registry) -> list[ControlEntry]:
-    return [registry.controlnet(name) for name in registry.controlnet_ids() if name != NO_CONTROLNET]
-
-
-def _named(registry: Registry, names: Sequence[str]) -> list[Entry]:
-    """The models, ControlNets and hint networks of these ids. Raises ModelError for one that is none of them."""
-    finders: dict[str, Callable[[str], Entry]] = dict.fromkeys(registry.controlnet_ids()[1:], registry.controlnet)
-    finders |= dict.fromkeys(registry.hintnet_ids(), registry.hintnet)
-    return [finders.get(name, registry.get)(name) for name in names]
-
-
-def _size(entry: Entry) -> str:
-    if not entry.here:
-        return f"{entry.size_mb / 1000:.1f} GB" if entry.size_mb else ""
-    from engines.weights import list_files
-
-    megabytes = sum(path.stat().st_size for path in list_files(entry.path).values()) / 1e6
-    return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB"
-
-
-def _state(entry: ModelEntry) -> str:
-    if not entry.here:
-        return "not here"
-    return "here" if not entry.tiny_vae or entry.tiny_vae_folder() else "here, tiny VAE missing"
-
-
 def pull(args: argparse.Namespace) -> int:
     """Fetch what is missing of each model. Asks for nothing."""
     registry = Registry.open()
-    for entry in _named(registry, args.id):
+    for entry in named(registry, args.id):
         missing = [download for download in entry.downloads if not _complete(download)]
         if not entry.downloads:
             print(f"{entry.id} {'is here already' if entry.here else _by_hand(entry)}")
@@ -140,7 +75,7 @@ def pull(args: argparse.Namespace) -> int:
             print(f"{download.id}: {download.repo} at {download.revision[:12]}; licence: {download.licence}")
             _pull_one(download)
         if missing:
-            print(f"{entry.id} is here: {entry.folder()}")
+            print(f"{entry.id} is here: {_place(entry)}")
     return 0
 
 
@@ -148,6 +83,10 @@ def _by_hand(entry: Entry) -> str:
     if isinstance(entry, HintEntry) and entry.source:
         return f"can not be fetched: {entry.source}; then `livelatent models add FILE.safetensors --id {entry.id}`"
     return "can not be fetched: it was added by hand"
+
+
+def _place(entry: Entry) -> Path:
+    return entry.file() if isinstance(entry, LoraEntry) else entry.folder()
 
 
 def _complete(download: Download) -> bool:
@@ -206,6 +145,8 @@ def add(args: argparse.Namespace) -> int:
         print(f"{hint.id} is here, for the preprocessors that need {hint.kind}: {hint.folder()}")
         return 0
     loras = [_lora(text) for text in args.lora]
+    if args.kind == "lora" or (args.kind is None and library.is_lora(args.path)):
+        return _add_lora(args)
     entry = library.add(
         args.path,
         args.id,
@@ -224,6 +165,17 @@ def add(args: argparse.Namespace) -> int:
     return 0
 
 
+def _add_lora(args: argparse.Namespace) -> int:
+    from engines import library
+
+    if args.lora or args.prediction:
+        raise ConfigError("--lora and --prediction belong to models: a LoRA takes neither")
+    entry = library.add_lora(args.path, args.id, family=args.family, copy=args.copy, force=args.force)
+    print(f"{entry.id} is here: {entry.file()}")
+    print(f"Made for {entry.family}. Write <lora:{entry.id}:0.8> in a prompt, or send /ll/lora/1/id {entry.id}.")
+    return 0
+
+
 def _lora(text: str) -> tuple[str, float]:
     name, at, weight = text.rpartition("@")
     if not at:
@@ -237,7 +189,8 @@ def _lora(text: str) -> tuple[str, float]:
 def check(args: argparse.Namespace) -> int:
     """Judge and re-hash the models that are here; says what is wrong with each."""
     registry = Registry.open()
-    entries = _named(registry, args.id or [*registry.ids(), *registry.controlnet_ids()[1:], *registry.hintnet_ids()])
+    others = [*registry.controlnet_ids()[1:], *registry.lora_ids()[1:], *registry.hintnet_ids()]
+    entries = named(registry, args.id or [*registry.ids(), *others])
     wrong = 0
     for entry in entries:
         if not entry.here and not args.id:
@@ -255,6 +208,9 @@ def _problems(entry: Entry) -> Iterator[str]:
     from engines import weights
 
     try:
+        if isinstance(entry, LoraEntry):
+            yield from _lora_problems(entry)
+            return
         folder = entry.folder()
         if not isinstance(entry, ModelEntry):
             if isinstance(entry, HintEntry):
@@ -272,6 +228,17 @@ def _problems(entry: Entry) -> Iterator[str]:
                 yield from _verified(download.id, download.folder(), download)
     except ModelError as error:
         yield str(error)
+
+
+def _lora_problems(entry: LoraEntry) -> Iterator[str]:
+    from engines import lorakeys
+    from engines.header import read_header
+
+    file = entry.file()
+    lorakeys.pieces(read_header(file), entry.path.name)
+    ours = entry.path.is_relative_to(paths.models())
+    download = entry.downloads[0] if entry.downloads else None
+    yield from _verified(download.id if download else entry.id, file.parent if ours else file, download)
 
 
 def _verified(name: str, folder: Path, download: Download | None) -> Iterator[str]:

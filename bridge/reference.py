@@ -16,7 +16,8 @@ from bridge.dispatch import COMMANDS, MAX_SUBSCRIBE_S, SUBSCRIBE_S, VERBS
 from bridge.osc import MAX_ADDRESS, MAX_DEPTH, MAX_PACKET, MAX_PARTS
 from bridge.store import MAX_RAMP_S
 from bridge.subscribers import MAX_PEERS
-from bridge.telemetry import NOTES, READINGS, Reading
+from bridge.telemetry import READINGS, Reading
+from pipelines.loraslots import SLOTS
 from pipelines.params import MAX_TEXT_BYTES, UNITS, ParamSpec, table
 
 WHEN = {
@@ -42,7 +43,7 @@ def markdown(prefix: str = OscConfig().prefix) -> str:
     head = ("address", "value", "default", "effect", "what it is")
     rows = [spec for spec in table().values() if not _NUMBERED.match(spec.address)]
     for group, specs in groupby(rows, key=lambda spec: spec.group):
-        title = _FIRST.sub(rf"\1 1 to {UNITS}", group)
+        title = _FIRST.sub(rf"\1 1 to {UNITS}", group) if group != "lora" else f"lora 1 to {SLOTS}"
         parts += [f"\n### {title}\n\n", _grid(head, (_param(prefix, spec) for spec in specs))]
     verbs = {**VERBS, **COMMANDS}
     parts += ["\n## Verbs\n\n", _grid(("address", "what it does"), ((f"`{prefix}/{n}`", d) for n, d in verbs.items()))]
@@ -71,8 +72,8 @@ def as_json(prefix: str = OscConfig().prefix) -> str:
 
 
 _FIRST = re.compile(r"^(control) 1$")
-_NUMBERED = re.compile(r"control/(?!1/)\d+/")
-"""Rows of the second control unit and on: they are those of the first under another number, and shown once."""
+_NUMBERED = re.compile(r"(control|lora)/(?!1/)\d+/")
+"""Rows of the second control unit or LoRA and on: they are those of the first under another number, and shown once."""
 
 
 def _param(prefix: str, spec: ParamSpec) -> tuple[str, ...]:
@@ -136,7 +137,7 @@ alone.
 - Effect: *next frame*; *once ready*: encoded or loaded beside the running stream; *once built*, in the standby worker,
   while the old picture stays.
 - `{{prefix}}/control/1/…` is the first control unit ([control.md](control.md)); those numbered 2 to {UNITS} take the
-  same.
+  same. So do the LoRAs after `{{prefix}}/lora/1/…` ([lora.md](lora.md)), up to {SLOTS}.
 - A text takes at most {MAX_TEXT_BYTES} bytes of UTF-8.
 """
 
@@ -147,8 +148,8 @@ Sent {OscConfig().rate:g} times a second (`osc.rate`), as one bundle, to the pee
 {MAX_PEERS} who asked with `{{prefix}}/subscribe`, which lasts {SUBSCRIBE_S:g} s, or up to {MAX_SUBSCRIBE_S:g} s if it
 says so. A new subscriber gets every parameter first, and each change at once; nobody gets back a change that came from
 the port where it listens or from which it subscribed. Answers and errors go there too, for
-programs such as TouchDesigner that send from one port and listen at another. Prompt notes of the worker come as
-`{{prefix}}/{NOTES.rstrip(".")}/<note>`.
+programs such as TouchDesigner that send from one port and listen at another. The worker's notes on the prompt come as
+`{{prefix}}/prompt/<note>`, which LoRAs act and what is wrong with one as `{{prefix}}/lora/state` and `error`.
 
 """
 

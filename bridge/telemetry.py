@@ -11,8 +11,8 @@ Number = float | str
 
 MAX_TEXT = 200
 """Characters of a text that are sent: the whole table shall fit one unfragmented datagram."""
-NOTES = "prompt."
-"""Gauges by which the worker reports on a prompt (`prompt.tokens` …); sent as /prompt/<what>."""
+NOTES = ("prompt.", "lora.state", "lora.error")
+"""What the gauges begin with by which the worker reports on prompt and LoRAs (`prompt.tokens` …): /prompt/<what>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def readings(seen: Mapping[str, Number]) -> dict[str, Number]:
     out: dict[str, Number] = {row.address: _value(row, seen) for row in READINGS}
     for name, value in seen.items():
         if name.startswith(NOTES):
-            out["/prompt/" + name.removeprefix(NOTES).replace(".", "/")] = value
+            out["/" + name.replace(".", "/")] = value
     return out
 
 

@@ -92,6 +92,33 @@ HintNet = Callable[["Tensor"], "Tensor"]
 """What a preprocessor looks through: fp32 [1, 3, H, W] in 0..1 to fp32 [1, 1, H, W] in 0..1; pose to [1, 3, H, W]."""
 
 
+class Lora(Protocol):
+    """A LoRA that fits a loaded model and is ready to act."""
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it changes what a prompt means."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What of it is left out, a sentence, or nothing."""
+        ...
+
+
+class Adapters(Protocol):
+    """LoRAs over one loaded model (Hu et al. 2021), whose weights change while it runs."""
+
+    def load(self, path: Path, /) -> Lora:
+        """Read one, beside the running stream. Raises ModelError, a sentence, if it does not fit."""
+        ...
+
+    def merge(self, wanted: Sequence[tuple[Any, float]], /) -> bool:
+        """Give the denoiser these, each times its weight, and no others; whether that changed anything. Between two
+        frames, on their thread: streams over the same networks take turns, and each asks before its frame."""
+        ...
+
+
 class Text(NamedTuple):
     """An encoded prompt."""
 
@@ -159,6 +186,7 @@ class Nets:
     """Those that are loaded, by id. Changes between frames only."""
     hintnets: dict[str, HintNet] = field(default_factory=dict)
     """What preprocessors look through, by kind. Changes between frames only."""
+    loras: Adapters | None = None
 
 
 class Engine(Protocol):

@@ -48,7 +48,7 @@ def detect(tensors: Mapping[str, TensorInfo], name: str) -> Family:
 
 def _what(tensors: Mapping[str, TensorInfo]) -> str:
     if any("lora" in key for key in tensors):
-        return "it is a LoRA (name it with --lora when you add a model)"
+        return "it is a LoRA (add it with --kind lora, or over a model with --lora)"
     if any(key.startswith(("control_model.", "controlnet_")) for key in tensors):
         return "it is a ControlNet"
     if any(key.startswith(("down_blocks.", "encoder.", "decoder.")) for key in tensors):

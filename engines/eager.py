@@ -105,6 +105,8 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
     text = _text(folder, build, variants, device, dtype)
     encode, decode = _codec(vae, latent, build, device)
     residuals = residual_shapes(unet.config, latent)
+    loras = lora.Adapters(unet, [model for _, model in text.encoders])
+    text.loras = loras
     return Nets(
         unet=EagerUNet(unet, dtype, _unet_spec(latent, text, device)),
         encode=encode,
@@ -118,13 +120,14 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}",
         residuals=residuals,
         load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype),
+        loras=loras,
     )
 
 
 @contextmanager
 def _without(*packages: str) -> Iterator[None]:
     """Let diffusers take these packages for absent while its modules load: it imports them whole for what we never use,
-    which costs a quarter of the time to the first picture. LoRAs find peft again afterwards."""
+    which costs a quarter of the time to the first picture."""
     from diffusers.utils import import_utils
 
     names = [f"_{package}_available" for package in packages]

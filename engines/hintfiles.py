@@ -14,7 +14,7 @@ import msgspec
 from engines.errors import ModelError
 from engines.header import read_header
 from engines.modelfile import Download, HintKind
-from engines.place import Origin, absent, settled
+from engines.places import Origin, absent, settled
 from engines.weights import check_loose, list_files, read_json
 
 DEPTH_CLASSES = frozenset({"DepthAnythingForDepthEstimation", "DPTForDepthEstimation"})

@@ -1,5 +1,5 @@
-"""Put a model of the user's own under an id: a diffusers folder (linked or copied), a checkpoint in one file, or a
-network that makes hints."""
+"""Put a model of the user's own under an id: a diffusers folder (linked or copied), a checkpoint, a LoRA, or a network
+that makes hints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from engines import convert, manifest, modelfile, paths, weights
+from engines import convert, lorakeys, manifest, modelfile, paths, weights
 from engines.errors import ModelError
 from engines.header import read_header
 from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.loraentry import LoraEntry
 from engines.modelfile import Family, HintKind, is_id
 from engines.pull import settle
-from engines.registry import TINY_VAE, ModelEntry, Registry
+from engines.registry import TINY_VAE, ControlEntry, ModelEntry, Registry
 
 _KEPT = (".safetensors", ".json", ".txt")
 _KEPT_HINT = (*_KEPT, ".onnx")
@@ -81,7 +83,7 @@ def add_hint(path: Path, hint_id: str, *, copy: bool = False, force: bool = Fals
             manifest.write(staging / manifest.NAME, manifest.record(staging, str(path), ""))
             settle(staging, ours)
     if not listed:
-        modelfile.add_hint(hint_id, values)
+        modelfile.add(hint_id, values, kind="hintnets")
     return Registry.open().hintnet(hint_id)
 
 
@@ -100,17 +102,57 @@ def _check_hint_free(registry: Registry, hint_id: str, kind: HintKind, force: bo
     return hint_id in modelfile.read(modelfile.shipped_file()).hintnets
 
 
-def _check_free(registry: Registry, model_id: str, force: bool) -> None:
+def is_lora(path: Path) -> bool:
+    """Whether a file that is to be added is a LoRA. Raises ModelError if it is no sound safetensors file."""
+    path = path.expanduser()
+    return path.is_file() and lorakeys.is_lora(read_header(path.resolve(), path.name))
+
+
+def add_lora(
+    path: Path, lora_id: str, *, family: Family | None = None, copy: bool = False, force: bool = False
+) -> LoraEntry:
+    """Record a LoRA in the user's models.toml, linked or copied, and return its entry. Raises ModelError."""
+    registry = Registry.open()
+    _check_free(registry, lora_id, force, "lora")
+    path = path.expanduser().absolute()
+    tensors = read_header(path.resolve(), path.name)
+    family = family or lorakeys.family(lorakeys.pieces(tensors, path.name), tensors)
+    values: dict[str, str | int | float] = {"title": path.stem, "family": family}
+    ours = paths.models() / lora_id
+    if copy:
+        with _staging(ours) as staging:
+            staging.mkdir()
+            shutil.copyfile(path, staging / f"{lora_id}.safetensors")
+            settings = path.with_name(lorakeys.SETTINGS)
+            if settings.is_file():
+                shutil.copyfile(settings, staging / lorakeys.SETTINGS)
+            manifest.write(staging / manifest.NAME, manifest.record(staging, str(path), ""))
+            settle(staging, ours)
+    else:
+        record = manifest.record_file(path)
+        shutil.rmtree(ours, ignore_errors=True)
+        manifest.write(ours.with_suffix(".json"), record)
+        values["path"] = str(path)
+    modelfile.add(lora_id, values, kind="loras")
+    return Registry.open().lora(lora_id)
+
+
+def _check_free(registry: Registry, model_id: str, force: bool, kind: Literal["model", "lora"] = "model") -> None:
     if not is_id(model_id):
         raise ModelError(f"{model_id[:80]!a} is no id: 1 to 64 of a-z 0-9 _ -, the first a letter or digit")
     if model_id in registry.downloads:
         raise ModelError(f"{model_id} is the name of one of livelatent's own downloads: choose another id")
-    if model_id in (*registry.controlnet_ids(), *registry.hintnet_ids()):
-        raise ModelError(f"{model_id} is the id of another kind of network: choose another id")
-    if model_id not in registry.ids():
+    entries: dict[str, ModelEntry | LoraEntry | ControlEntry | HintEntry] = {
+        **{name: registry.get(name) for name in registry.ids()},
+        **{name: registry.controlnet(name) for name in registry.controlnet_ids()[1:]},
+        **{name: registry.lora(name) for name in registry.lora_ids()[1:]},
+        **{name: registry.hintnet(name) for name in registry.hintnet_ids()},
+    }
+    if model_id not in entries and model_id != modelfile.NO_LORA:
         return
-    if registry.get(model_id).origin != "added":
-        raise ModelError(f"{model_id} is one of livelatent's own models: choose another id")
+    same = ModelEntry if kind == "model" else LoraEntry
+    if model_id not in entries or entries[model_id].origin != "added" or not isinstance(entries[model_id], same):
+        raise ModelError(f"{model_id} is one of livelatent's own models, or of another kind: choose another id")
     if not force:
         raise ModelError(f"{model_id} is taken: choose another id, or replace it with --force")
 

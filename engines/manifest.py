@@ -80,11 +80,17 @@ def load(path: Path) -> Manifest | None:
         raise ModelError(f"{path} is broken: {error}") from error
 
 
+def record_file(path: Path) -> Manifest:
+    """The same for a single file that stays where it is."""
+    return Manifest(source=str(path), files={path.name: FileRecord(sha256(path), path.stat().st_size)})
+
+
 def verify(
     folder: Path, manifest: Manifest, pins: Mapping[str, str], progress: Progress = lambda _: None
 ) -> Iterator[str]:
-    """A sentence for every file that is missing, has changed, or is not the one that models.toml pins."""
-    files = list_files(folder)
+    """A sentence for every file that is missing, has changed, or is not the one that models.toml pins. `folder` may be
+    a single file."""
+    files = {folder.name: folder} if folder.is_file() else list_files(folder)
     for name, known in manifest.files.items():
         path = files.get(name)
         if path is None:

@@ -31,6 +31,8 @@ _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("c
 MAX_FILE_BYTES = 1 << 20
 NO_CONTROLNET = "none"
 """What a control unit names when it has none; no id."""
+NO_LORA = NO_CONTROLNET
+"""The same for a LoRA."""
 
 
 def is_id(text: object) -> bool:
@@ -119,16 +121,30 @@ class HintRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """Where its weights are to be had, or came from, for people."""
 
 
+class LoraRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A `[loras.ID]` table as written: a file of a download, one at an absolute path (the user's own), or, with
+    neither, `models/<id>/<id>.safetensors`."""
+
+    title: str = ""
+    family: Family = "other"
+    """Of the models that it was made for."""
+    licence: str = ""
+    download: str = ""
+    file: str = ""
+    path: str = ""
+
+
 class Tables(NamedTuple):
     """What a models.toml lists, each by its id."""
 
     downloads: dict[str, Download]
     models: dict[str, Row]
     controlnets: dict[str, ControlRow]
+    loras: dict[str, LoraRow]
     hintnets: dict[str, HintRow]
 
 
-_TABLES = ("models", "downloads", "controlnets", "hintnets")
+_TABLES = ("models", "downloads", "controlnets", "loras", "hintnets")
 
 
 def shipped_file() -> Path:
@@ -154,52 +170,53 @@ def read(path: Path) -> Tables:
     for name, row in rows.items():
         _check_folder(path, f"models.{name}", row.folder)
         _check_loras(path, name, row)
-    if NO_CONTROLNET in controls:
-        raise ModelError(f"{path}: controlnets.{NO_CONTROLNET}: the id is taken: it stands for none")
+    loras = {name: _convert(path, "loras", name, table, LoraRow) for name, table in tables["loras"].items()}
+    for kind in ("controlnets", "loras"):
+        if NO_CONTROLNET in tables[kind]:
+            raise ModelError(f"{path}: {kind}.{NO_CONTROLNET}: the id is taken: it stands for none")
     for name, control in controls.items():
         _check_folder(path, f"controlnets.{name}", control.folder)
+    for name, lora in loras.items():
+        _check_lora(path, name, lora)
     for name, hint in hints.items():
         _check_folder(path, f"hintnets.{name}", hint.folder)
     named = {name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}
-    return Tables(named, rows, controls, hints)
+    return Tables(named, rows, controls, loras, hints)
 
 
 Value = str | int | float
 
 
-def add(model_id: str, values: Mapping[str, Value], loras: Sequence[Mapping[str, Value]] = ()) -> None:
-    """Write `[models.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
+def add(
+    model_id: str,
+    values: Mapping[str, Value],
+    loras: Sequence[Mapping[str, Value]] = (),
+    kind: Literal["models", "loras", "hintnets"] = "models",
+) -> None:
+    """Write `[<kind>.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
+    path = user_file()
+    before = _text(path) if path.exists() else ""
     lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
     if loras:
         tables = ["{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in lora.items()) + " }" for lora in loras]
         lines.append(f"loras = [{', '.join(tables)}]")
-    _write("models", model_id, lines, Row)
-
-
-def add_hint(hint_id: str, values: Mapping[str, Value]) -> None:
-    """The same for `[hintnets.<hint_id>]`."""
-    _write("hintnets", hint_id, [f"{key} = {_toml(value)}" for key, value in values.items()], HintRow)
-
-
-def _write(kind: str, name: str, lines: Sequence[str], struct: type[object]) -> None:
-    path = user_file()
-    before = _text(path) if path.exists() else ""
-    block = "\n".join([f"[{kind}.{name}]", *lines, ""])
-    rest = _without(before, kind, name)
+    block = "\n".join([f"[{kind}.{model_id}]", *lines, ""])
+    rest = _without(before, kind, model_id)
     after = f"{rest.rstrip()}\n\n{block}" if rest.strip() else block
     kept, now = _parse(path, before)[kind], _parse(path, after)[kind]
-    if {**kept, name: now.get(name)} != now:
-        raise ModelError(f"{path}: {kind}.{name} is written in a way we can't replace: change it by hand")
-    _convert(path, kind, name, now[name], struct)
+    if {**kept, model_id: now.get(model_id)} != now:
+        raise ModelError(f"{path}: {kind}.{model_id} is written in a way we can't replace: change it by hand")
+    structs: dict[str, type[object]] = {"models": Row, "loras": LoraRow, "hintnets": HintRow}
+    _convert(path, kind, model_id, now[model_id], structs[kind])
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(after, "utf-8")
     os.replace(part, path)
 
 
-def _without(text: str, kind: str, name: str) -> str:
-    """The text without the block that begins with `[<kind>.<name>]` and ends before the next table."""
-    block = rf"(?ms)^[ \t]*\[[ \t]*{kind}[ \t]*\.[ \t]*{re.escape(name)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
+def _without(text: str, kind: str, model_id: str) -> str:
+    """The text without the block that begins with `[<kind>.<model_id>]` and ends before the next table."""
+    block = rf"(?ms)^[ \t]*\[[ \t]*{kind}[ \t]*\.[ \t]*{re.escape(model_id)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
     return re.sub(block, "", text, count=1)
 
 
@@ -252,6 +269,13 @@ def _check_folder(path: Path, key: str, folder: str) -> None:
     shipped = path == shipped_file()
     if folder and Path(folder).is_absolute() == shipped:
         raise ModelError(f"{path}: {key}.folder: takes {'a relative' if shipped else 'an absolute'} path")
+
+
+def _check_lora(path: Path, name: str, lora: LoraRow) -> None:
+    if bool(lora.download) != bool(lora.file) or (lora.path and lora.download):
+        raise ModelError(f"{path}: loras.{name}: takes download and file, or path")
+    if lora.path and (path == shipped_file() or not Path(lora.path).is_absolute()):
+        raise ModelError(f"{path}: loras.{name}.path: takes an absolute path, in your own models.toml")
 
 
 def _check_loras(path: Path, name: str, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""The models, ControlNets and hint networks livelatent knows: ids in, folders out.
+"""The models, ControlNets, LoRAs and hint networks livelatent knows: ids in, paths out.
 
 Read from configs/models.toml and the user's own.
 
@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engines import modelfile, paths
+from engines import loraentry, modelfile, paths
 from engines.errors import ModelError
 from engines.hintfiles import HintEntry
+from engines.loraentry import LoraEntry
 from engines.modelfile import (
     NO_CONTROLNET,
+    NO_LORA,
     ControlRow,
     Download,
     Emphasis,
@@ -31,7 +33,8 @@ from engines.modelfile import (
     Sampler,
     is_id,
 )
-from engines.place import Origin, absent, confined, place, settled
+from engines.places import Origin as Origin
+from engines.places import absent, confined, place, settled
 
 TINY_VAE: dict[Family, str] = {"sd15": "taesd", "sd21": "taesd", "sdxl": "taesdxl"}
 """The download with the small autoencoder that shares a family's latent space."""
@@ -135,16 +138,17 @@ class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registry:
-    """Every model, ControlNet and hint network by id. Immutable; open it again to see what was added since."""
+    """Every model, ControlNet, LoRA and hint network by id. Immutable; open it again to see what was added since."""
 
     def __init__(
         self,
         models: dict[str, ModelEntry],
         downloads: dict[str, Download],
         controlnets: dict[str, ControlEntry],
+        loras: dict[str, LoraEntry],
         hintnets: dict[str, HintEntry],
     ) -> None:
-        self._models, self._controlnets, self._hintnets = models, controlnets, hintnets
+        self._models, self._controlnets, self._loras, self._hintnets = models, controlnets, loras, hintnets
         self.downloads = downloads
 
     @classmethod
@@ -153,6 +157,7 @@ class Registry:
         downloads: dict[str, Download] = {}
         models: dict[str, ModelEntry] = {}
         controlnets: dict[str, ControlEntry] = {}
+        loras: dict[str, LoraEntry] = {}
         hintnets: dict[str, HintEntry] = {}
         for path in (modelfile.shipped_file(), modelfile.user_file(), extra):
             if path is None or (path == modelfile.user_file() and not path.is_file()):
@@ -162,12 +167,14 @@ class Registry:
             _refuse_taken(path, "models", new.models, models)
             _refuse_taken(path, "controlnets", new.controlnets, controlnets | models | new.models)
             others = models | new.models | controlnets | new.controlnets
-            _refuse_taken(path, "hintnets", new.hintnets, hintnets | others)
+            _refuse_taken(path, "loras", new.loras, loras | hintnets | others)
+            _refuse_taken(path, "hintnets", new.hintnets, hintnets | loras | new.loras | others)
             downloads |= new.downloads
             models |= {name: _entry(path, name, row, downloads) for name, row in new.models.items()}
             controlnets |= {name: _control(path, name, row, downloads) for name, row in new.controlnets.items()}
+            loras |= {name: loraentry.entry(str(path), name, row, downloads) for name, row in new.loras.items()}
             hintnets |= {name: _hint(path, name, row, downloads) for name, row in new.hintnets.items()}
-        return cls(models, downloads, controlnets, hintnets)
+        return cls(models, downloads, controlnets, loras, hintnets)
 
     def ids(self) -> list[str]:
         """Every id, shipped ones first, in the order of the files."""
@@ -184,6 +191,14 @@ class Registry:
     def controlnet(self, controlnet_id: str) -> ControlEntry:
         """As `get`, of the ControlNets."""
         return _find("ControlNet", controlnet_id, self._controlnets)
+
+    def lora_ids(self) -> list[str]:
+        """What a LoRA's row may name: `none`, then every LoRA, in the order of the files."""
+        return [NO_LORA, *self._loras]
+
+    def lora(self, lora_id: str) -> LoraEntry:
+        """As `get`, of the LoRAs."""
+        return _find("LoRA", lora_id, self._loras)
 
     def hintnet_ids(self) -> list[str]:
         """Every network that makes hints, in the order of the files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from engines.attention import parse_attention
 from engines.base import NetSpec, TensorSpec, Text
 from engines.chunks import Chunk, cut, overflow
 from engines.embeddings import Embeddings
+from engines.lora import Adapters
 from engines.modelfile import Emphasis
 
 
@@ -53,6 +55,9 @@ class ClipText:
         widths = [int(model.config.hidden_size) for _, model in encoders]
         self.embeddings = embeddings or Embeddings(paths.home() / "embeddings", widths, self.length - 2)
         size = (height, width, 0, 0, height, width)
+        self.loras: Adapters | None = None
+        """LoRAs over the encoders, once these are in their place."""
+        self._turn = threading.Lock()
         self._size = torch.tensor([size], dtype=torch.float32, device=device)
         outputs = tuple(
             TensorSpec(name, tuple(tensor.shape), tensor.dtype)
@@ -61,8 +66,18 @@ class ClipText:
         self.spec = NetSpec((), outputs, device)
 
     @torch.inference_mode()
-    def __call__(self, prompt: str, /, skip: int = 1) -> Encoded:
-        """Encode one text. `skip`: which layer from the end is taken, 1 the last (clip skip)."""
+    def __call__(self, prompt: str, /, skip: int = 1, loras: Sequence[tuple[Any, float]] = ()) -> Encoded:
+        """Encode one text. `skip`: which layer from the end is taken, 1 the last (clip skip). `loras`: what acts on the
+        encoders meanwhile, loaded by `self.loras`, with weights. Threads take turns, as they share the encoders."""
+        with self._turn:
+            if self.loras is not None:
+                self.loras.speak(loras)
+            said = self._said(prompt, skip)
+            if self.device.type == "cuda":  # before another thread's stream may write the weights
+                torch.cuda.current_stream(self.device).synchronize()
+        return said
+
+    def _said(self, prompt: str, skip: int) -> Encoded:
         notes: list[str] = []
         pieces = parse_attention(prompt)
         said = [cut(pieces, tokenizer, self.length - 2, self.embeddings, notes) for tokenizer, _ in self.encoders]

@@ -7,9 +7,7 @@ No torch here: the bridge imports this module.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
+import itertools
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from operator import attrgetter
@@ -18,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import msgspec
 
 from engines.modelfile import NO_CONTROLNET
+from pipelines.loraslots import SLOTS, LoraSlot
 from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES
 from pipelines.paramspec import ParamSpec as ParamSpec
-from pipelines.paramspec import Row
+from pipelines.paramspec import Row, docs_of
 from pipelines.preprocess.registry import CHOICES
 from pipelines.promptlang.timeline import Timeline
 
@@ -88,28 +87,31 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """Act only where that picture's alpha is opaque, or inverted, where it is clear."""
 
 
-def _unit_row(number: int, field: str) -> str:
-    return f"control{number}_{field}"
+_NUMBERED: dict[str, tuple[type[msgspec.Struct], int]] = {"control": (Unit, UNITS), "lora": (LoraSlot, SLOTS)}
+"""Rows that there are several times, by what their addresses begin with."""
 
 
-def _unit_rows() -> Iterator[tuple[str, Any, Any]]:
-    hints, blank = get_type_hints(Unit, include_extras=True), Unit()
-    for number in range(1, UNITS + 1):
-        for field in Unit.__struct_fields__:
-            yield _unit_row(number, field), hints[field], getattr(blank, field)
+def _rows_of(prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    cls, count = _NUMBERED[prefix]
+    hints, blank = get_type_hints(cls, include_extras=True), cls()
+    for number in range(1, count + 1):
+        for field in cls.__struct_fields__:
+            yield f"{prefix}{number}_{field}", hints[field], getattr(blank, field)
 
 
 if TYPE_CHECKING:
 
-    class _UnitRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-        """`control1_on` to `control4_mask`."""
+    class _NumberedRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        """`control1_on` to `control4_mask`, `lora1_id` to `lora4_weight`."""
 else:
-    _UnitRows = msgspec.defstruct(
-        "_UnitRows", list(_unit_rows()), frozen=True, forbid_unknown_fields=True, kw_only=True
-    )
+    _NumberedRows = msgspec.defstruct(
+        "_NumberedRows",
+        [row for prefix in _NUMBERED for row in _rows_of(prefix)],
+        frozen=True, forbid_unknown_fields=True, kw_only=True,
+    )  # fmt: skip
 
 
-class Params(_UnitRows, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One frozen, consistent snapshot; travels with a frame, and its version comes back with the picture."""
 
     version: int = 0
@@ -216,45 +218,38 @@ class Params(_UnitRows, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     def units(self) -> tuple[Unit, ...]:
         """The control units' rows, the first's first. Equal values give the same object."""
-        return _units(_unit_values(self))
+        return _structs("control", _values_of["control"](self))
+
+    def loras(self) -> tuple[LoraSlot, ...]:
+        """The LoRA slots' rows, the first's first. Equal values give the same object."""
+        return _structs("lora", _values_of["lora"](self))
 
 
-_unit_values = attrgetter(*(name for name, _, _ in _unit_rows()))
+_values_of = {prefix: attrgetter(*(name for name, _, _ in _rows_of(prefix))) for prefix in _NUMBERED}
 
 
-@lru_cache(maxsize=16)
-def _units(values: tuple[Any, ...]) -> tuple[Unit, ...]:
-    names = Unit.__struct_fields__
+@lru_cache(maxsize=32)
+def _structs(prefix: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    cls, _ = _NUMBERED[prefix]
+    names = cls.__struct_fields__
     rows = (values[at : at + len(names)] for at in range(0, len(values), len(names)))
-    return tuple(Unit(**dict(zip(names, row, strict=True))) for row in rows)
-
-
-def _docs(cls: type) -> dict[str, str]:
-    """The string below each annotated field, as its documentation."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    out: dict[str, str] = {}
-    for field, after in zip(body.body, body.body[1:], strict=False):
-        target = field.target if isinstance(field, ast.AnnAssign) else None
-        text = after.value if isinstance(after, ast.Expr) else None
-        if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
-            out[target.id] = str(text.value)
-    return out
+    return tuple(cls(**dict(zip(names, row, strict=True))) for row in rows)
 
 
 @cache
 def table() -> dict[str, ParamSpec]:
     """Every row by name, in the order in which people see them."""
     hints: dict[str, Any] = get_type_hints(Params, include_extras=True)
-    docs, blank, out = _docs(Params), Params(), {}
+    docs, blank, out = docs_of(Params), Params(), {}
     for name in Params.__struct_fields__:
         if name in docs:
             out[name] = _spec(name, name, hints[name], getattr(blank, name), docs[name], "")
-    docs = _docs(Unit)
-    for number in range(1, UNITS + 1):
-        for field in Unit.__struct_fields__:
-            name, address = _unit_row(number, field), f"control/{number}/{field}"
-            out[name] = _spec(name, address, hints[name], getattr(blank, name), docs[field], f" {number}")
+    for prefix, (cls, count) in _NUMBERED.items():
+        docs = docs_of(cls)
+        for number, field in itertools.product(range(1, count + 1), cls.__struct_fields__):
+            name, address = f"{prefix}{number}_{field}", f"{prefix}/{number}/{field}"
+            suffix = f" {number}" if prefix == "control" else ""
+            out[name] = _spec(name, address, hints[name], getattr(blank, name), docs[field], suffix)
     return out
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,3 +106,16 @@ class ParamSpec:
         if self.choices and value not in self.choices:
             raise ValueError(f"{self.name} takes {' | '.join(self.choices)}")
         return value
+
+
+def docs_of(cls: type) -> dict[str, str]:
+    """The string below each annotated field, as its documentation."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    out: dict[str, str] = {}
+    for field, after in zip(body.body, body.body[1:], strict=False):
+        target = field.target if isinstance(field, ast.AnnAssign) else None
+        text = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
+            out[target.id] = str(text.value)
+    return out

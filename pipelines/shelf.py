@@ -1,4 +1,4 @@
-"""ControlNets, and networks that make hints, loaded beside the stream: naming another one never delays a frame."""
+"""ControlNets, LoRAs and networks that make hints, loaded beside the stream: naming one never delays a frame."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from engines.errors import ModelError
 
-Net = TypeVar("Net")
+T = TypeVar("T")
 _ONE = threading.Lock()
 """diffusers and transformers change how torch makes modules, for all threads, while they load: one at a time."""
 
 
-class Shelf(Generic[Net]):
+class Shelf(Generic[T]):
     """What is loaded, by id. `ask` and `fetch` belong to the frame's thread; the rest is its own thread's."""
 
-    def __init__(self, load: Callable[[str], Net], device: torch.device) -> None:
-        """`load` gives the network of an id, or raises ModelError with a sentence."""
-        self._load, self._device = load, device
+    def __init__(self, load: Callable[[str], T], device: torch.device, name: str = "ll-control") -> None:
+        """`load` gives what belongs to an id, or raises ModelError with a sentence. `name`: the thread's."""
+        self._load, self._device, self._name = load, device, name
         self._change = threading.Condition()
         self._wanted: tuple[str, ...] = ()
-        self._done: dict[str, Net] = {}
+        self._done: dict[str, T] = {}
         self._wrong: dict[str, str] = {}
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -39,10 +39,10 @@ class Shelf(Generic[Net]):
             self._wrong = {name: why for name, why in self._wrong.items() if name in wanted}
             self._change.notify_all()
         if wanted and self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ll-control", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
 
-    def fetch(self) -> dict[str, Net]:
+    def fetch(self) -> dict[str, T]:
         """Those that are there."""
         with self._change:
             return dict(self._done)
@@ -81,13 +81,14 @@ class Shelf(Generic[Net]):
                 elif name in self._wanted:
                     self._wrong[name] = why
                 self._change.notify_all()
+            del net  # while this thread waits, only the shelf holds it
 
     def _wait(self) -> str | None:
         with self._change:
             self._change.wait_for(lambda: self._closed or self._next() is not None)
             return None if self._closed else self._next()
 
-    def _try(self, name: str) -> tuple[Net | None, str]:
+    def _try(self, name: str) -> tuple[T | None, str]:
         try:
             if self._device.type != "cuda":
                 with _ONE:

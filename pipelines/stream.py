@@ -18,6 +18,7 @@ from engines.pose import load_pose
 from engines.registry import Registry
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
+from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
 from pipelines.pace import WAITING
 from pipelines.params import Params, Unit
@@ -51,11 +52,12 @@ class DiffusionStream:
         self.knobs = Knobs(nets, size, sampler, scale)
         self.state = StreamState(*size, nets.device, nets.latent)
         self._clock, self._moment = clock, Moment(clock(), -1)
+        self.loras = Loras(nets)
         self.prompter = Prompter(
-            nets.text, params.prompt, params.negative, lambda: self._moment.seconds, Manner.of(params)
+            nets.text, params.prompt, params.negative, lambda: self._moment.seconds, Manner.of(params), loras=self.loras
         )
-        self.shelf = Shelf(self._load_control, nets.device)
-        self.hints = Shelf(self._load_hint, nets.device)
+        self.shelf: Shelf[ControlNet] = Shelf(self._load_control, nets.device)
+        self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
         self._units: tuple[Unit, ...] = params.units()
         self._transfer = Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
@@ -83,6 +85,7 @@ class DiffusionStream:
         )
         nets = EagerEngine().load(entry.folder(), build)
         stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
+        stream.tune(params)  # the networks that they name are there from the first frame on
         stream.warm_up(params)
         return stream
 
@@ -109,11 +112,14 @@ class DiffusionStream:
             self._fades += 1
         self._units = params.units()
         self._shelve()
+        acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
         held = self._counts[0]
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
-        rests = self._rest(pixels, params, self._fades, self._shows, held, loaded)
+        rests = self._rest(pixels, params, self._fades, self._shows, held, loaded, acting)
         if rests and self._last is not None:
             return self._last
+        if not params.bypass:
+            self.loras.merge()
         frame = self._transfer.up(pixels)
         self._own.choose(self._units, frame)
         self.knobs.units.beside.collect()
@@ -142,10 +148,12 @@ class DiffusionStream:
         self._shows += 1
 
     def tune(self, params: Params, moment: Moment | None = None) -> None:
-        """Wait until what the prompt of `params` says now is encoded and its ControlNets are loaded; no fade."""
+        """Wait until what the prompt of `params` says now is encoded and its networks are loaded; no fade."""
         self._ask(params, moment, 0.0)
-        self.prompter.settle()
-        self._ask(params, self._moment, 0.0)
+        for _ in range(3):  # a prompt has to be read to know its LoRAs, which have to be there to encode with them
+            self.prompter.settle()
+            self.loras.settle()
+            self._ask(params, self._moment, 0.0)
         cond = self.prompter.catch_up(self._values(params))
         if cond is not None:
             self.knobs.speak(cond)
@@ -156,7 +164,9 @@ class DiffusionStream:
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
-        self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line)
+        slots = weights_of(params.loras())
+        self.loras.ask([*slots, *self.prompter.named])
+        self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line, slots)
 
     def _values(self, params: Params) -> dict[str, float]:
         """What mathematics in a prompt may use besides the prompt's own time."""
@@ -181,6 +191,7 @@ class DiffusionStream:
             "coherence.cuts": cuts,
             "coherence.difference": difference,
             **self.prompter.notes(),
+            **self.loras.notes(),
             **self._control_notes(),
         }
 
@@ -258,6 +269,7 @@ class DiffusionStream:
         """Stop the threads. The networks go when the stream does."""
         self.prompter.close()
         self.shelf.close()
+        self.loras.close()
         self.hints.close()
         self.knobs.units.beside.close()
 

@@ -129,7 +129,7 @@ def _style(spec: ParamSpec) -> str:
 def shipped(ids: str) -> list[str]:
     """The ids that livelatent knows without the user's own; a StrMenu takes any other too."""
     known = tomllib.loads((paths.data("configs") / "models.toml").read_text("utf-8"))
-    return [NO_CONTROLNET, *known[ids]] if ids == "controlnets" else list(known[ids])
+    return list(known[ids]) if ids == "models" else [NO_CONTROLNET, *known.get(ids, {})]
 
 
 def own() -> list[Parameter]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bridge.web.messages import Choice, Row
 from engines.errors import ModelError
-from engines.modelfile import NO_CONTROLNET
+from engines.loraentry import LoraEntry
+from engines.modelfile import NO_CONTROLNET, NO_LORA
 from engines.registry import ControlEntry, ModelEntry, Registry
 from pipelines.params import ParamSpec, table
 
@@ -55,10 +56,20 @@ def controlnets() -> tuple[Choice, ...]:
     return (Choice(NO_CONTROLNET, NO_CONTROLNET), *(Choice(entry.id, _title(entry)) for entry in entries))
 
 
-_IDS = {"models": models, "controlnets": controlnets}
+def loras() -> tuple[Choice, ...]:
+    """The same for the LoRAs."""
+    try:
+        registry = Registry.open()
+        entries = [registry.lora(name) for name in registry.lora_ids()[1:]]
+    except ModelError:
+        entries = []
+    return (Choice(NO_LORA, NO_LORA), *(Choice(entry.id, _title(entry)) for entry in entries))
 
 
-def _title(entry: ModelEntry | ControlEntry) -> str:
+_IDS = {"models": models, "controlnets": controlnets, "loras": loras}
+
+
+def _title(entry: ModelEntry | ControlEntry | LoraEntry) -> str:
     if entry.here:
         return entry.id
     return f"{entry.id} (not pulled)" if entry.downloads else f"{entry.id} (missing)"

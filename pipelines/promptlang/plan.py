@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pipelines.expr import Expr
 from pipelines.params import PromptGrammar
 from pipelines.promptlang import compose
+from pipelines.promptlang.cast import MAX_TAGS
 from pipelines.promptlang.compose import Sides, Template, Weighted
 from pipelines.promptlang.editing import Tree, parse_edits, render, still
 from pipelines.promptlang.styles import Styles, styled
@@ -122,10 +123,21 @@ def read_prompt(prompt: str, negative: str, styles: Styles, grammar: PromptGramm
         else:
             what = "style" if tag.kind == "style" else "kind of tag"
             notes.append(f"there is no {what} {(tag.name if tag.kind == 'style' else tag.kind)[:40]!a}")
+    prompt, tags = take_tags(prompt)  # a style may name networks too
+    negative, more = take_tags(negative)
+    networks = _capped_tags([*networks, *(tag for tag in (*tags, *more) if tag.kind in NETWORKS)], notes)
     positive = [_anded(part, notes) for part in _parts(prompt, grammar, notes)]
     lines = [Line(part.text, part.weight, 1.0, notes) for part in _parts(negative, grammar, notes)]
     sides = [_capped(side, notes) for side in ([line for some in positive for line in some], lines)]
     return Plan(sides[0], sides[1], tuple(networks), tuple(dict.fromkeys(notes)))
+
+
+def _capped_tags(tags: list[Tag], notes: list[str]) -> list[Tag]:
+    if len(tags) > MAX_TAGS:
+        notes.append(f"{len(tags)} networks are named, at most {MAX_TAGS} can be: the last are left out")
+    if any(len(tag.values) > 2 or dict(tag.named).keys() - {"te", "unet"} for tag in tags):
+        notes.append("of a network's numbers, te and unet are read, and no others")
+    return tags[:MAX_TAGS]
 
 
 def _anded(part: Weighted, notes: list[str]) -> list[Line]:

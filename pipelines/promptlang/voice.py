@@ -116,6 +116,11 @@ class Voice:
             self._next = sides
         self._want(_texts(self._next))
 
+    @property
+    def now(self) -> tuple[str, ...]:
+        """The texts that are shown."""
+        return tuple(_texts(self.sides))
+
     def _knows(self, sides: Sides) -> bool:
         return all(self._find(text) is not None for text in _texts(sides))
 

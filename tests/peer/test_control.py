@@ -42,7 +42,7 @@ class Rig:
 
     def __init__(self, osc: OscConfig | None = None, lan: LanConfig | None = None) -> None:
         self.metrics = Metrics()
-        ids = {"models": ("pocket", "sd-turbo"), "controlnets": ("none", "pocket-edge")}
+        ids = {"models": ("pocket", "sd-turbo"), "controlnets": ("none", "pocket-edge"), "loras": ("none", "ink")}
         self.store = ParamStore(Params(), {kind: lambda kind=kind: ids[kind] for kind in ids})
         self.restarts = 0
         self.control = Control(
@@ -155,7 +155,8 @@ def test_python_osc_steers_every_row(rig: Rig) -> None:
     wanted: dict[str, object] = {}
     for name, spec in table().items():
         if spec.ids:
-            value: bool | int | float | str = {"models": "sd-turbo", "controlnets": "pocket-edge"}[spec.ids]
+            known = {"models": "sd-turbo", "controlnets": "pocket-edge", "loras": "ink"}
+            value: bool | int | float | str = known[spec.ids]
         elif spec.choices:
             value = spec.choices[-1]
         elif spec.type is bool:

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 from bridge.store import ParamStore
+from engines import modelfile
 from engines.base import Build, HintNet
 from engines.eager import EagerEngine
 from pipelines.params import Params, ParamSpec, pack, table, unpack
 from pipelines.spec import Moment, StreamSpec, structural
 from pipelines.stream import DiffusionStream
+from tests.support import loras
 from tests.support.controlnets import register, write_controlnet
 from tests.support.hammer import Hammer
 from tests.support.hintnets import lively_hed
@@ -31,7 +33,7 @@ SECONDS = 2.0
 MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
-IDS = ("none", "a", "b")
+IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}
 HELD = frozenset({"pause", "control1_source", "control2_source", "control3_source", "control4_source"})
 """Moved as well, but not to values that make a picture depend on when it was painted: pausing, stills, own streams."""
 
@@ -43,6 +45,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, P
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("live")
     write_model(root / "model", "sd15", tiny=True, prediction="epsilon")
+    for seed, name in enumerate(IDS["loras"][1:]):  # on the denoiser alone: words would have to be encoded anew
+        made = {place: factors for place, factors in loras.make(root / "model", seed).items() if place[0] == "unet"}
+        loras.write(root / f"{name}.safetensors", loras.kohya(made))
     return root / "model", {name: write_controlnet(root / name, root / "model", n) for n, name in enumerate("ab")}
 
 
@@ -50,7 +55,7 @@ def draw(dice: random.Random, spec: ParamSpec) -> object:
     if spec.name in HELD:
         return False if spec.name == "pause" else dice.choice(("input", "previous_output", "previous_input"))
     if spec.ids:
-        return dice.choice(IDS[1:])
+        return dice.choice(IDS[spec.ids][1:])
     if spec.choices:
         return dice.choice(spec.choices)
     if spec.type is bool:
@@ -83,7 +88,7 @@ def open_stream(folder: Path, now: float) -> DiffusionStream:
     is long ago, faded in."""
     nets = EagerEngine().load(folder, Build(SIDE, SIDE, device="cpu", dtype="fp32"))
     stream = DiffusionStream(nets, (SIDE, SIDE), Params(prompt=PROMPT))
-    everything = Params(prompt=PROMPT, control1_model="a", control2_model="b")
+    everything = Params(prompt=PROMPT, control1_model="a", control2_model="b", lora1_id="ink", lora2_id="mist")
     stream.tune(everything, Moment(now, 0))
     stream.tune(everything, Moment(now + 1.0, 0))
     stream(np.zeros((SIDE, SIDE, 3), np.uint8), everything, Moment(now, 0))
@@ -106,12 +111,15 @@ def hint_net(seed: int) -> HintNet:
 def keep_loaded(stream: DiffusionStream) -> None:
     """Loading is the one thing that a picture may depend on and no version names: here both are always there."""
     stream._shelve = lambda: None  # type: ignore[method-assign]
+    stream.loras.ask = lambda ids: None  # type: ignore[method-assign]
 
 
 def places(stream: DiffusionStream) -> list[int]:
     """Where the numbers lie that a captured graph would read."""
-    knobs = stream.knobs
-    return [tensor.data_ptr() for tensor in (*knobs.both, knobs.guidance, *knobs.noise)]
+    knobs, adapters = stream.knobs, stream.nets.loras
+    assert adapters is not None
+    weights = adapters.unet.layers.values()  # type: ignore[attr-defined]  # the eager engine's have it
+    return [tensor.data_ptr() for tensor in (*knobs.both, knobs.guidance, *knobs.noise, *weights)]
 
 
 def encodings(stream: DiffusionStream) -> list[str]:
@@ -138,9 +146,13 @@ def paint(stream: DiffusionStream, frames: np.ndarray, blob: bytes, number: int,
 def hammered(folders: tuple[Path, dict[str, Path]], seconds: float) -> None:
     model, nets = folders
     register(nets)
+    with modelfile.user_file().open("a") as file:
+        file.write(
+            "".join(f'[loras.{name}]\npath = "{model.parent}/{name}.safetensors"\n' for name in IDS["loras"][1:])
+        )
     first = Params(prompt=PROMPT, control1_on=True, control1_model="a", control2_on=True, control2_model="b")
-    store = ParamStore(first, {"models": lambda: ("pocket",), "controlnets": lambda: IDS})
-    rows = [row for row in table().values() if row.kind == "live" or row.ids == "controlnets"]
+    store = ParamStore(first, {"models": lambda: ("pocket",), **{kind: lambda kind=kind: IDS[kind] for kind in IDS}})
+    rows = [row for row in table().values() if row.kind == "live" or row.ids in IDS]
     frames = np.random.default_rng(2).integers(0, 256, (6, 48, 80, 4), np.uint8)
     long_ago = time.perf_counter() - 3600.0
     live, again = open_stream(model, long_ago), open_stream(model, long_ago)
@@ -167,15 +179,17 @@ def check(seen: list[Seen], again: DiffusionStream, frames: np.ndarray) -> None:
     assert len(set(versions)) > 10
     specs = [structural(StreamSpec(), unpack(one.blob)) for one in seen]
     assert all(spec == specs[0] for spec in specs), "something is to be built"
-    acted, steps, costs = 0, set(), list[tuple[float, float]]()
+    acted, merged, steps, costs = 0, 0, set(), list[tuple[float, float]]()
     for one in seen:
         params = unpack(one.blob)
         quiet = paint(again, frames, one.blob, one.number, one.moment)
         assert np.array_equal(quiet.picture, one.picture), params
         costs.append((one.cost, quiet.cost))
         acted += bool(again.knobs.mode.units)
+        merged += bool(again.loras._acting)
         steps.add(again.prompter.notes()["prompt.step"])
     assert acted >= len(seen) // 10
+    assert merged >= len(seen) // 2
     assert len(steps) > 3, "the prompt moved too"
     busy, quiet_cost = np.median(costs, axis=0)
     assert busy <= (1 + MAX_GAP) * quiet_cost + 0.002, "a change costs the frame's thread next to nothing"

@@ -45,7 +45,7 @@ def test_no_prompt_stops_the_show_and_each_gets_its_sentence(start: Callable[...
     for prompt, note in (
         ("ink " * 300, "it is cut"),
         ("neon:`cos(` | ink:1", "`cos(`: "),
-        ("neon <lora:nowhere:0.8>", "there is no lora 'nowhere'"),
+        ("neon <hypernet:nowhere:0.8>", "there is no hypernet 'nowhere'"),
         ("neon <style:nothing>", "there is no style 'nothing'"),
         ("a AND b", "AND is blended"),
         ("((([ink:gold", ""),

@@ -113,6 +113,23 @@ def test_dragging_a_slider_moves_the_store(stage: Stage, page: Page) -> None:
     until(lambda: abs(knob(page, "strength") - float(stage.store.values()["strength"])) < 1e-9, "both agree")
 
 
+def test_a_group_opens_stays_open_and_counts_what_was_moved(stage: Stage, page: Page) -> None:
+    group = "document.querySelector('[data-group=guidance]')"
+    assert page.eval(f"!{group}.open && {group}.querySelector('.moved').textContent === ''")
+    stage.store.set("guidance", 2.0)
+    page.wait(f"{group}.querySelector('.moved').textContent === '1'")
+    page.click("[data-group=guidance] summary")
+    page.wait(f"{group}.open")
+    page.drag("[data-name=delta] input[type=range]", 0.5, 0.9)
+    page.wait(f"{group}.querySelector('.moved').textContent === '2'")
+    page.goto(stage.server.url)
+    page.wait(f"{group} && {group}.open")
+    assert page.eval("document.querySelector('[data-group=image]').open")
+    page.wait(f"{group}.querySelector('.moved').title.endsWith('guidance, delta')")
+    stage.store.set_many({"guidance": 1.0, "delta": 1.0})
+    page.wait(f"{group}.querySelector('.moved').textContent === ''")
+
+
 def test_a_double_click_returns_to_the_default(stage: Stage, page: Page) -> None:
     stage.store.set("strength", 0.1)
     until(lambda: knob(page, "strength") == 0.1, "the slider follows")

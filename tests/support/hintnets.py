@@ -89,4 +89,4 @@ def write_depth(folder: Path, kind: str) -> Path:
 def register(folders: Mapping[str, tuple[str, Path]]) -> None:
     """Add them, id to kind and folder, to the user's models.toml."""
     for name, (kind, folder) in folders.items():
-        modelfile.add_hint(name, {"kind": kind, "folder": folder.as_posix()})
+        modelfile.add(name, {"kind": kind, "folder": folder.as_posix()}, kind="hintnets")

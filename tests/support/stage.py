@@ -38,7 +38,8 @@ class Stage:
     def __init__(self, config: Config | None = None, commands: Mapping[str, Callable[[], None]] | None = None) -> None:
         self._before = set(threading.enumerate())
         self.config = config or Config(web=WebConfig(port=0))
-        self.store = ParamStore(Params(), {"models": lambda: MODELS, "controlnets": lambda: ("none",)})
+        none = {kind: lambda: ("none",) for kind in ("controlnets", "loras")}
+        self.store = ParamStore(Params(), {"models": lambda: MODELS, **none})
         self.metrics = Metrics()
         self.hub = PreviewHub()
         self.commands = commands or {}

@@ -16,6 +16,7 @@ from bridge.errors import ConfigError
 from bridge.load_config import Layer, load_config, looks, parse_value, read_file
 from engines.paths import data
 from engines.registry import Registry
+from pipelines.loraslots import LoraSlot
 from pipelines.params import Unit, table
 
 MODELS_OWN = {"strength", "steps", "width", "height"}
@@ -148,13 +149,16 @@ def test_default_toml_is_every_key_with_its_default() -> None:
     defaults = msgspec.to_builtins(Config())
     rows = {name: row for name, row in table().items() if row.address == name}
     defaults["params"] = {name: row.default for name, row in rows.items()}
-    defaults["control"] = {"1": {field: getattr(Unit(), field) for field in Unit.__struct_fields__}}
+    numbered = {"control": Unit, "lora": LoraSlot}
+    for branch, cls in numbered.items():
+        defaults[branch] = {"1": {field: getattr(cls(), field) for field in cls.__struct_fields__}}
     shown = uncommented(path)
     assert msgspec.json.decode(msgspec.json.encode(shown)) == msgspec.json.decode(msgspec.json.encode(defaults))
     assert list(shown["params"]) == list(rows)
-    assert list(shown["control"]["1"]) == list(Unit.__struct_fields__)
+    for branch, cls in numbered.items():
+        assert list(shown[branch]["1"]) == list(cls.__struct_fields__)
     loaded = load_config([read_file(str(path))])
-    first = {f"control1_{field}" for field in Unit.__struct_fields__}
+    first = {f"{branch}1_{field}" for branch, cls in numbered.items() for field in cls.__struct_fields__}
     assert loaded.params.keys() == (rows.keys() | first) - MODELS_OWN
     assert msgspec.structs.replace(loaded, params={}) == Config()
 

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.load_config import Layer, load_config
-from bridge.models_cli import _named
+from bridge.models_list import named
 from bridge.store import ParamStore
 from engines import modelfile, paths
 from engines.errors import ModelError
@@ -43,7 +43,7 @@ def test_a_unit_is_a_table_of_its_own() -> None:
         ({"1": {"preprocessor": "magic"}}, r"control\.1\.preprocessor takes none \| invert"),
     ],
 )
-def test_what_is_wrong_in_it_is_named(units: dict[str, object], words: str) -> None:
+def test_what_is_wrong_in_it_isnamed(units: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         params(**units)
 
@@ -102,7 +102,7 @@ def test_ids_of_controlnets_and_models_are_one_name_space(tmp_path: Path) -> Non
     user_file(f'[controlnets.mine]\nhint = "lines"\nfolder = "{tmp_path.as_posix()}"\n')
     registry = Registry.open()
     assert registry.controlnet("mine").path == tmp_path
-    assert [entry.id for entry in _named(registry, ["mine", "pocket"])] == ["mine", "pocket"]
+    assert [entry.id for entry in named(registry, ["mine", "pocket"])] == ["mine", "pocket"]
     with pytest.raises(ModelError, match="did you mean mine"):
         registry.controlnet("mime")
     for wrong, words in (("none", "stands for none"), ("pocket", "already taken"), ("pocket-edge", "already taken")):

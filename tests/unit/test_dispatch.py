@@ -16,7 +16,8 @@ ME = ("127.0.0.1", 5000)
 
 @pytest.fixture
 def store() -> ParamStore:
-    return ParamStore(Params(), {"models": lambda: ("pocket", "sd-turbo"), "controlnets": lambda: ("none",)})
+    none = {kind: lambda: ("none",) for kind in ("controlnets", "loras")}
+    return ParamStore(Params(), {"models": lambda: ("pocket", "sd-turbo"), **none})
 
 
 @pytest.fixture

@@ -174,6 +174,9 @@ def test_styles_are_worked_in(tmp_path):
     assert parse_styles("name,text\nold,ink\n", []) == {"old": Style("ink", "")}
     plan = read_prompt("a cat <style:FILM>", "blurry", styles)
     assert plan.at(1, 10, {}) == ((("film still, a cat, grain", 1.0),), (('blurry, cartoon, "3d"', 1.0),))
+    inked = read_prompt("a cat <lora:a> <style:wash>", "", {"wash": Style("{prompt}, wash <lora:ink:0.7>", "")})
+    assert [(tag.name, tag.unet) for tag in inked.tags] == [("a", 1.0), ("ink", 0.7)]
+    assert inked.at(1, 10, {}).positive == (("a cat, wash", 1.0),)
     assert "no style 'gone'" in read_prompt("a <style:gone>", "", styles).notes[0]
     assert read_styles(tmp_path / "none.csv", notes) == {}
     file.write_bytes(b"\xff\xfename\x00," * 1000)

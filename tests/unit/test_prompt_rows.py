@@ -259,5 +259,7 @@ def test_chunks_are_structural_and_give_room(model_folder):
 
 def test_a_network_that_is_not_there_is_said(open_stream):
     stream = open_stream(prompt="neon <lora:glass:0.8>")
-    assert "there is no lora 'glass'" in str(stream.notes()["prompt.notes"])
+    stream.tune(Params(prompt="neon <lora:glass:0.8> <hypernet:fog>"))
+    assert "no LoRA 'glass'" in str(stream.notes()["lora.error"])
+    assert "there is no hypernet 'fog'" in str(stream.notes()["prompt.notes"])
     assert stream(FRAME, Params(prompt="neon <lora:glass:0.8>")).shape == (64, 64, 3)

@@ -14,11 +14,11 @@ from bridge.store import MAX_RAMP_S, ParamStore, Setting
 from pipelines.params import Params, pack, table, unpack
 
 MODELS = ("pocket", "sd-turbo", "sdxl-turbo")
-IDS = {"models": MODELS, "controlnets": ("none", "pocket-edge")}
+IDS = {"models": MODELS, "controlnets": ("none", "pocket-edge"), "loras": ("none", "lcm-sd15")}
 
 
 def make(**values: object) -> ParamStore:
-    ids = {"models": lambda: MODELS, "controlnets": lambda: IDS["controlnets"]}
+    ids = {"models": lambda: MODELS, "controlnets": lambda: IDS["controlnets"], "loras": lambda: IDS["loras"]}
     return ParamStore(Params(**values), ids)  # type: ignore[arg-type]
 
 

@@ -1,6 +1,7 @@
 // The page: a link to the bridge, two pictures, the meters, and controls drawn from the parameter table.
 
 import { el, makeControl } from "./controls.js";
+import { Groups } from "./groups.js";
 import { Link } from "./link.js";
 import { Meters } from "./meters.js";
 import { makeTheatre, Painter, parse } from "./pictures.js";
@@ -13,6 +14,7 @@ const painters = {
   input: new Painter(id("input"), (picture) => painted(picture)),
   output: new Painter(id("output"), (picture) => painted(picture)),
 };
+const groups = new Groups(id("panel"));
 const structure = new Structure((values) => link.send({ type: "set", values }));
 let drawn = "";
 let version = "";
@@ -31,6 +33,7 @@ function painted(picture) {
 
 function move(row, value) {
   if (row.kind === "encode") promptVersion = shown.version;
+  groups.note(row.name, value);
   link.move(row.name, value, row.ramps || row.kind === "encode" ? seconds() : 0);
 }
 
@@ -41,16 +44,15 @@ function promptLive() {
 
 function draw(hello) {
   controls.clear();
-  for (const place of ["prompts", "times", "switches", "commands", "panel"]) id(place).replaceChildren();
-  const groups = new Map();
+  for (const place of ["prompts", "times", "switches", "commands"]) id(place).replaceChildren();
+  groups.clear();
   for (const row of hello.table) {
     const control =
       row.kind === "structural" ? structure.control(row) : makeControl(row, (value) => move(row, value), () => seconds() > 0);
     controls.set(row.name, control);
-    const place = placeFor(row, groups);
-    if (place.className === "group") shorten(control.root, row);
-    place.append(control.root);
+    place(row, control.root);
   }
+  groups.place("model").append(structure.footer);
   for (const name of hello.commands) {
     const button = el("button", { type: "button", className: "command", textContent: name.replaceAll("_", " ") });
     button.addEventListener("click", () => link.send({ type: "command", name }));
@@ -58,17 +60,14 @@ function draw(hello) {
   }
 }
 
-function placeFor(row, groups) {
-  if (row.group === "prompt" && row.type === "text") return id("prompts");
-  if (row.group === "prompt" && row.unit === "s") return id("times");
-  if (row.group === "show" && row.type === "bool") return id("switches");
-  if (!groups.has(row.group)) {
-    const group = el("fieldset", { className: "group" }, el("legend", { textContent: row.group }));
-    groups.set(row.group, group);
-    id("panel").append(group);
-    if (row.kind === "structural") queueMicrotask(() => group.append(structure.footer));
+function place(row, root) {
+  if (row.group === "prompt" && row.type === "text") id("prompts").append(root);
+  else if (row.group === "prompt" && row.unit === "s") id("times").append(root);
+  else if (row.group === "show" && row.type === "bool") id("switches").append(root);
+  else {
+    shorten(root, row);
+    groups.add(row, root);
   }
-  return groups.get(row.group);
 }
 
 /** Under its group's heading a row need not name the group again. */
@@ -79,7 +78,10 @@ function shorten(root, row) {
 }
 
 function show(values, times = {}) {
-  for (const [name, value] of Object.entries(values)) controls.get(name)?.show(value, times[name] ?? 0);
+  for (const [name, value] of Object.entries(values)) {
+    controls.get(name)?.show(value, times[name] ?? 0);
+    groups.note(name, value);
+  }
 }
 
 function hear(message) {

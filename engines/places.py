@@ -1,4 +1,4 @@
-"""Where a table's files lie on this machine, and what to say when they do not. No torch here."""
+"""Where a registry's files lie or may lie, and what to say when they are not there. No torch here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def confined(path: Path, root: Path) -> Path:
 
 
 def absent(name: str, origin: Origin, path: Path) -> str:
-    """What to do about files that are not at `path`."""
+    """A sentence for files of `name` that are not at `path`."""
     if origin == "shipped":
         return f"{name}'s files are missing from {path}: install livelatent again"
     if origin == "pulled":
