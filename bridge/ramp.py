@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.params import ParamSpec
+
+RampCurve = Literal["linear", "ease", "in", "out"]
+RAMP_CURVES: Mapping[RampCurve, Callable[[float], float]] = {
+    "linear": lambda u: u,
+    "ease": lambda u: u * u * (3.0 - 2.0 * u),
+    "in": lambda u: u * u,
+    "out": lambda u: u * (2.0 - u),
+}
+"""How far a move has come when a share of its time is over: evenly, slow at both ends, at its start, at its end."""
 
 
 def travel(spec: ParamSpec, value: float) -> float:
@@ -28,13 +38,14 @@ def at_travel(spec: ParamSpec, position: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Moves evenly along the control's travel, as a steady hand on the slider would: a `log` row by equal factors."""
+    """Moves along the control's travel, evenly if its curve is, as a hand on a slider would: a `log` row by factors."""
 
     spec: ParamSpec
     start: float
     target: float
     start_ns: int
     end_ns: int
+    curve: RampCurve = "linear"
 
     def done(self, at_ns: int) -> bool:
         return at_ns >= self.end_ns
@@ -43,7 +54,7 @@ class Ramp:
         """The value at this time: the start before it began, exactly the target once over; whole for an int row."""
         if self.done(at_ns):
             return self._typed(self.target)
-        part = max(0.0, (at_ns - self.start_ns) / (self.end_ns - self.start_ns))
+        part = RAMP_CURVES[self.curve](max(0.0, (at_ns - self.start_ns) / (self.end_ns - self.start_ns)))
         begin, end = travel(self.spec, self.start), travel(self.spec, self.target)
         value = at_travel(self.spec, begin + (end - begin) * part)
         # Rounding must not carry a value past where it was sent, nor past its range.

@@ -16,13 +16,13 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from bridge.clock import from_seconds, now_ns, seconds
 from bridge.errors import ParamError
-from bridge.ramp import Ramp
+from bridge.ramp import Ramp, RampCurve
 from pipelines.params import Params, ParamSpec, table
 from pipelines.promptlang.timeline import Timeline
 
@@ -43,6 +43,21 @@ class Setting(NamedTuple):
     """Seconds that the message gave; None if it gave none."""
     origin: object = None
     """Who asked. That one is not told of its own change."""
+    curve: RampCurve = "linear"
+
+
+class Drives(Protocol):
+    """What moves rows by itself. Called under the store's lock, so it must not call the store."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it moves any."""
+
+    def taken(self, name: str) -> Value | None:
+        """Somebody else moves this row: from where?"""
+
+    def move(self, at_ns: int, values: dict[str, Value]) -> None:
+        """Overwrite what it moves."""
 
 
 class ParamStore:
@@ -65,6 +80,13 @@ class ParamStore:
         self._watchers: list[Callable[[Setting], None]] = []
         self._news: dict[str, Setting] = {}
         self._telling = False
+        self._drives: Drives | None = None
+
+    def drive_by(self, drives: Drives) -> None:
+        """Let these move rows from now on. A row that is set is theirs no more, until they take it back."""
+        with self._lock:
+            self._drives = drives
+            self._dirty = True
 
     # Writing
 
@@ -116,7 +138,7 @@ class ParamStore:
         self._tell()
 
     def _change(self, setting: Setting, at_ns: int) -> None:
-        name, value, over_s, _ = setting
+        name, value, over_s, _, curve = setting
         spec = table()[name]
         old = self._targets[name]
         if _fades(spec):
@@ -124,11 +146,12 @@ class ParamStore:
             if value != old:
                 self._begin(at_ns)
         ramp = self._ramps.pop(name, None)
+        driven = self._drives.taken(name) if self._drives is not None else None
         if over_s and spec.ramps:
-            now = float(ramp.at(at_ns) if ramp else old)
+            now = float(driven if driven is not None else ramp.at(at_ns) if ramp else old)
             if now != value:
-                self._ramps[name] = Ramp(spec, now, float(value), at_ns, at_ns + from_seconds(over_s))
-        if ramp is not None or value != old:
+                self._ramps[name] = Ramp(spec, now, float(value), at_ns, at_ns + from_seconds(over_s), curve)
+        if ramp is not None or driven is not None or value != old:
             self._dirty = True
         if value != old:
             self._targets[name] = value
@@ -163,7 +186,7 @@ class ParamStore:
         at_ns = now_ns() if at_ns is None else at_ns
         with self._lock:
             self._at_ns = max(at_ns, self._at_ns)
-            if self._dirty or self._ramps:
+            if self._dirty or self._ramps or (self._drives is not None and self._drives.busy):
                 self._refresh(self._at_ns)
             return self._last
 
@@ -173,6 +196,8 @@ class ParamStore:
             values[name] = ramp.at(at_ns)
             if ramp.done(at_ns):
                 del self._ramps[name]
+        if self._drives is not None:
+            self._drives.move(at_ns, values)
         if self._fade is not None:
             values[FADE] = self._fade
             self._fade_seen = True

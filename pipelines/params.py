@@ -134,7 +134,7 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     prompt_span: Annotated[int, Row("prompt", "live", 1, 64, "steps", jumps=True)] = 10
     """All the steps, of which an editing point such as 0.4 is a share."""
     prompt_fps: Annotated[float, Row("prompt", "live", 0, 120, "1/s", "square")] = 15.0
-    """Frames a second that t counts in a prompt's mathematics, as in Deforum's schedules; 0 stops it."""
+    """Frames a second that t counts in a prompt's mathematics and in schedules, as in Deforum; 0 stops it."""
     prompt_grammar: Annotated[PromptGrammar, Row("prompt", "encode")] = "auto"
     """How a prompt is read; auto is a1111 with weighted lists, and deforum where a weight is mathematics."""
     clip_skip: Annotated[int, Row("prompt", "encode", 1, 12, jumps=True)] = 1
@@ -215,6 +215,10 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Hold the last picture."""
     bypass: Annotated[bool, Row("show", "live")] = False
     """Show the fitted input instead of the painted picture."""
+    tempo: Annotated[float, Row("show", "live", 20, 300, "bpm")] = 120.0
+    """Beats a minute of schedules and cues; `/ll/tap` taps it in."""
+    beats_per_bar: Annotated[int, Row("show", "live", 1, 16, jumps=True)] = 4
+    """Beats in a bar."""
 
     def units(self) -> tuple[Unit, ...]:
         """The control units' rows, the first's first. Equal values give the same object."""
