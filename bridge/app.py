@@ -16,11 +16,15 @@ from bridge.config import Config, settled
 from bridge.context import Context
 from bridge.control import Control
 from bridge.drivers import DriverSpec, make_sink, make_source
-from bridge.errors import ConfigError, DriverError, LiveLatentError
+from bridge.errors import ConfigError, ControlError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
 from bridge.frame import MAX_PIXELS, Frame
+from bridge.metrics import Metrics
 from bridge.output import Output
 from bridge.ring import RingWriter
+from bridge.show.acts import Acts
+from bridge.show.director import Director
+from bridge.show.looks import Library
 from bridge.store import ParamStore
 from bridge.supervisor import Supervisor
 from bridge.tox.component import component_hash
@@ -54,6 +58,8 @@ class App:
                 "loras": self.registry.lora_ids,
             },
         )
+        self.director = opened(config, self.store, self.metrics)
+        self.context.main_tasks.append(self.director.tick)
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
@@ -67,11 +73,12 @@ class App:
         self.turn = Turn(self.output) if config.every_frame else None
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
         self.feeder = Feeder(
-            self.source.slot, self.ring, self.store.snapshot, self._fed, self.metrics, config.every_frame
+            self.source.slot, self.ring, self.director.snapshot, self._fed, self.metrics, config.every_frame
         )
         self.stopping = threading.Event()
-        commands: dict[str, Callable[[], None]] = {"restart": self.supervisor.restart}
-        self.control = Control(config.osc, config.lan, self.store, self.metrics, commands)
+        acts = Acts(self.director)
+        commands = {"restart": self.supervisor.restart, **acts.commands}
+        self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
         self._closers: list[Callable[[], None]] = [self.ring.unlink, self.ring.close]
         self._commands = commands
 
@@ -165,9 +172,28 @@ def _has_desktop() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def opened(config: Config, store: ParamStore, metrics: Metrics) -> Director:
+    """The show as the config begins it. Raises ConfigError."""
+    director = Director(store, metrics)
+    try:
+        schedules = dict(director.looks.get(config.look).schedules) if config.look else {}
+        for name, text in {**schedules, **config.schedule}.items():
+            director.schedule(name, text)
+        if config.show:
+            director.load(config.show)
+    except ControlError as error:
+        raise ConfigError(str(error)) from error
+    metrics.gauge("look", config.look)
+    return director
+
+
 def initial_params(config: Config, registry: Registry) -> Params:
-    """The model's own defaults, then what the config says. ConfigError names a parameter that is wrong."""
-    rows, values = table(), dict(config.params)
+    """The model's own defaults, then the look's, then what the config says. ConfigError names what is wrong."""
+    try:
+        look = Library().get(config.look).values if config.look else {}
+    except ControlError as error:
+        raise ConfigError(str(error)) from error
+    rows, values = table(), {**look, **config.params}
     entry = registry.get(str(values.get("model", Params().model)))
     for name in ("width", "height", "steps", "strength"):
         value = getattr(entry, name, None)

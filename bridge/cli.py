@@ -25,6 +25,8 @@ COMMANDS = {
     "sources": ("bridge.sources_cli", "who sends frames around here, and the ways to hand them on"),
     "params": ("bridge.reference", "print every parameter with its OSC address, range and meaning"),
     "infotext": ("bridge.infotext_cli", "turn AUTOMATIC1111's settings, in a picture or a text, into a look"),
+    "looks": ("bridge.show.looks_cli", "the looks that there are, ours and those that you saved"),
+    "shows": ("bridge.show.shows_cli", "the cue lists that there are; check one"),
     "keys": ("bridge.keys", "who may connect over ZMQ from other machines"),
     "td": ("bridge.tox.cli", "the TouchDesigner component: build it, install it"),
     "doctor": ("bridge.doctor", "check this machine, and say how to fix what is missing"),

@@ -66,7 +66,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """End the run when the source says that it has ended (a movie without loop)."""
     frames: Annotated[int, Meta(ge=0)] = 0
     """Stop after this many painted frames; 0 goes on."""
+    look: str = ""
+    """Look to begin with; what `params` says goes before it."""
+    show: str = ""
+    """Cue list to begin with."""
     params: dict[str, Any] = {}
+    schedule: dict[str, str] = {}
+    """What moves parameters by itself, by row."""
     osc: OscConfig = OscConfig()
     web: WebConfig = WebConfig()
     lan: LanConfig = LanConfig()

@@ -21,14 +21,16 @@ from collections.abc import Callable, Iterable, Mapping
 from bridge import sdtd
 from bridge.clock import MS, NS, now_ns
 from bridge.config import LanConfig, OscConfig
-from bridge.dispatch import Batch, Dispatch, Join, Refusal, answer
+from bridge.dispatch import Batch, Call, Dispatch, Join, Refusal, answer
 from bridge.errors import ControlError, LiveLatentError
+from bridge.grumble import Grumble
 from bridge.metrics import Metrics
 from bridge.net import AllowList, Endpoint, check_reach, numeric, open_udp, overflowed, parse_endpoint
 from bridge.osc import MAX_PACKET, Packet, build, bundle, message
+from bridge.show.acts import Acts
 from bridge.store import ParamStore, Setting
 from bridge.subscribers import Subscribers
-from bridge.telemetry import telemetry
+from bridge.telemetry import show_telemetry, telemetry
 
 log = logging.getLogger("livelatent.osc")
 
@@ -39,8 +41,6 @@ PACE_NS = 4 * MS
 FEEDBACK_NS = 20 * MS
 """Changes are told this often at most."""
 MAX_WAIT_NS = NS
-ERRORS_PER_S = 20
-"""Complaints answered, to all senders together; also the most that are saved up."""
 
 
 class Control:
@@ -53,6 +53,7 @@ class Control:
         store: ParamStore,
         metrics: Metrics,
         commands: Mapping[str, Callable[[], None]],
+        acts: Acts | None = None,
     ) -> None:
         """Raises ConfigError for hosts and networks that are malformed, or beyond this machine without `lan`."""
         self._host, self._port = numeric(osc.host, "osc.host"), osc.port
@@ -64,7 +65,7 @@ class Control:
         self._allow = AllowList(lan)
         self._store, self._metrics = store, metrics
         self._sdtd = osc.streamdiffusiontd
-        self._dispatch = Dispatch(osc.prefix, store, commands, sdtd.Aliases() if self._sdtd else None)
+        self._dispatch = Dispatch(osc.prefix, store, commands, sdtd.Aliases() if self._sdtd else None, acts)
         self._peers = Subscribers(always)
         self._news: dict[str, Setting] = {}
         self._news_lock = threading.Lock()
@@ -163,6 +164,9 @@ class Control:
     def _settle(self, batch: Batch) -> None:
         """Make the changes, then answer: a question behind a change gets the new value, a ping comes back last."""
         self._metrics.count("osc.messages", batch.messages)
+        for act in (*batch.inputs.values(), *batch.acts):
+            self._store.apply(act.before.values())
+            self._act(act, batch)
         if batch.settings:
             self._store.apply(batch.settings.values())
         for call in batch.commands.values():
@@ -176,6 +180,15 @@ class Control:
         self._answer(batch.asked)
         for to, pong in batch.pongs:
             self._send(to, pong)
+
+    def _act(self, call: Call, batch: Batch) -> None:
+        try:
+            answer = call.act(call.said.args, call.sender)
+        except LiveLatentError as error:
+            batch.refuse("value", call.sender, call.said, str(error))
+            return
+        if answer is not None:
+            self._send(self._peers.listens_at(call.sender), message(call.said.address, *answer))
 
     def _subscribe(self, join: Join, batch: Batch) -> bool:
         """True for a peer that is new, and so wants to know how everything stands."""
@@ -247,7 +260,11 @@ class Control:
             self._metrics.gauge("osc.overflow", overflowed(self._socket))
             if len(self._peers):
                 seen = self._metrics.snapshot()
-                figures = [telemetry(self._prefix, seen), *([sdtd.telemetry(seen)] if self._sdtd else [])]
+                figures = [
+                    telemetry(self._prefix, seen),
+                    show_telemetry(self._prefix, seen),
+                    *([sdtd.telemetry(seen)] if self._sdtd else []),
+                ]
                 for target in self._peers.targets():
                     for packet in figures:
                         self._send(target, packet)
@@ -259,29 +276,3 @@ class Control:
         except OSError:
             # No route, no buffer, or (Windows) nobody there. UDP promises nothing, and the next figures come soon.
             self._metrics.count("osc.unsent")
-
-
-class Grumble:
-    """Complaints about messages that were refused: a log line a second at most, and answers in measure."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last = ""
-        self._next_ns = 0
-        self._answers = float(ERRORS_PER_S)
-        self._answered_ns = 0
-
-    def log(self, at_ns: int) -> None:
-        if self.count and at_ns >= self._next_ns:
-            log.warning("refused %d OSC message%s; the last: %s", self.count, "s" * (self.count > 1), self.last)
-            self._next_ns = at_ns + NS
-            self.count = 0
-
-    def may_answer(self, at_ns: int) -> bool:
-        """Whether there is an answer left: ERRORS_PER_S come back every second."""
-        gained = (at_ns - self._answered_ns) * ERRORS_PER_S / NS
-        self._answers, self._answered_ns = min(ERRORS_PER_S, self._answers + gained), at_ns
-        if self._answers < 1:
-            return False
-        self._answers -= 1
-        return True

@@ -4,6 +4,7 @@
     /ll/<parameter>                    ask for it: answered with the same address and its value
     /ll/<verb> ...                     see VERBS
     /ll/<command> [pressed]            see COMMANDS; `pressed` 0 is a button's release and does nothing
+    /ll/<act> ...                      looks, cues, schedules: see bridge/show/acts.py
 
 Whatever is refused is counted, never fatal, and answered with `/ll/error <address> <sentence>`. There is no verb that
 stops the program, names a file, or reaches another machine than the sender's own.
@@ -22,8 +23,10 @@ from bridge.errors import ControlError, OscError, ParamError
 from bridge.net import Endpoint
 from bridge.osc import Bundle, Message, message, parse
 from bridge.sdtd import Alias, Aliases
+from bridge.show.acts import ACTS, Act, Acts
+from bridge.show.acts import COMMANDS as SHOW_COMMANDS
 from bridge.store import ParamStore, Setting
-from bridge.telemetry import NOTES, READINGS
+from bridge.telemetry import NOTES, READINGS, SHOW
 from pipelines.params import table
 
 VERBS = {
@@ -35,6 +38,7 @@ VERBS = {
 }
 COMMANDS = {
     "restart": "Try again to start the worker after it was given up.",
+    **SHOW_COMMANDS,
 }
 """What the program around this module offers, with its documentation; it gives Dispatch the functions."""
 
@@ -42,7 +46,9 @@ SUBSCRIBE_S = 60.0
 MAX_SUBSCRIBE_S = 3600.0
 MAX_REPLIES = 256
 MAX_COMPLAINTS = 4
-_OURS = ("error", "pong", "subscribed", *(row.address[1:] for row in READINGS))
+MAX_ACTS = 64
+"""Done in one wake: some read or write a small file."""
+_OURS = ("error", "pong", "subscribed", *(row.address[1:] for row in (*READINGS, *SHOW)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +66,26 @@ class Refusal:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An act to be done, after the changes that came before it."""
+
+    act: Act
+    said: Message
+    sender: Endpoint
+    before: Mapping[str, Setting]
+
+
 @dataclass(slots=True)
 class Batch:
     """What the datagrams of one wake add up to. Bounded, whatever they were."""
 
     messages: int = 0
     settings: dict[str, Setting] = field(default_factory=dict)
-    """The last valid one per parameter."""
+    """The last valid one per parameter since the last of `acts`."""
+    acts: list[Call] = field(default_factory=list)
+    inputs: dict[str, Call] = field(default_factory=dict)
+    """The last one per address, which alone counts."""
     commands: dict[str, Callable[[], None]] = field(default_factory=dict)
     joins: dict[Endpoint, Join | None] = field(default_factory=dict)
     """Who wants to be told; None for who does not any more."""
@@ -92,15 +111,20 @@ class Dispatch:
     """Turns datagrams into a Batch. `prefix` is that of every address, `/ll`."""
 
     def __init__(
-        self, prefix: str, store: ParamStore, commands: Mapping[str, Callable[[], None]], aliases: Aliases | None = None
+        self,
+        prefix: str,
+        store: ParamStore,
+        commands: Mapping[str, Callable[[], None]],
+        aliases: Aliases | None = None,
+        acts: Acts | None = None,
     ) -> None:
-        """`aliases`: addresses of another program that are heard too. ValueError for a command that COMMANDS does not
-        document: the reference would not have it."""
+        """`acts`: looks, cues, schedules. `aliases`: addresses of another program that are heard too. ValueError for a
+        command that COMMANDS does not document: the reference would not have it."""
         if undocumented := commands.keys() - COMMANDS.keys():
             raise ValueError(f"{sorted(undocumented)[0]!r} has no row in bridge.dispatch.COMMANDS")
         self.prefix = prefix
         self._store = store
-        self._aliases = aliases
+        self._aliases, self._acts = aliases, acts
         self._params = {f"{prefix}/{spec.address}": name for name, spec in table().items()}
         self._commands = {f"{prefix}/{name}": call for name, call in commands.items()}
         self._verbs = {f"{prefix}/{name}": getattr(self, f"_{name}") for name in VERBS}
@@ -126,8 +150,12 @@ class Dispatch:
         if said is None or said.address in self._verbs or self._alias_of(said.address):
             return refusal.why
         name = self._params.get(said.address)
+        if name is None and self._act_of(said.address):
+            return refusal.why
         if name is None:
-            near = difflib.get_close_matches(said.address[:64], [*self._params, *self._commands, *self._verbs], n=1)
+            acts = (f"{self.prefix}/{act}" for act in ACTS)
+            known = [*self._params, *self._commands, *self._verbs, *acts]
+            near = difflib.get_close_matches(said.address[:64], known, n=1)
             return refusal.why + (f"; did you mean {near[0]}?" if near else "")
         try:
             if said.args:
@@ -147,6 +175,8 @@ class Dispatch:
             elif (command := self._commands.get(address)) is not None:
                 if _pressed(said):
                     batch.commands[address] = command
+            elif (act := self._act_of(address)) is not None:
+                self._act(act, said, sender, batch)
             elif (alias := self._alias_of(address)) is not None:
                 self._alias(alias, said, sender, batch)
             elif address in self._ours or address.startswith(self._notes):
@@ -168,6 +198,20 @@ class Dispatch:
         value = _as_typed(args[0]) if said.tags[0] == "f" else args[0]
         setting = self._store.check(name, value, args[1] if len(args) == 2 else None, sender, hints=False)
         batch.settings[name] = setting
+
+    def _act_of(self, address: str) -> Act | None:
+        prefix = self.prefix + "/"
+        return self._acts.find(address[len(prefix) :]) if self._acts and address.startswith(prefix) else None
+
+    def _act(self, act: Act, said: Message, sender: Endpoint, batch: Batch) -> None:
+        if said.address.startswith(f"{self.prefix}/in/"):
+            batch.inputs[said.address] = Call(act, said, sender, {})
+        elif len(batch.acts) >= MAX_ACTS:
+            raise ControlError("too many at once")
+        else:
+            # In the order in which they came: a slider after a look is over that look.
+            batch.acts.append(Call(act, said, sender, batch.settings))
+            batch.settings = {}
 
     def _alias_of(self, address: str) -> Alias | None:
         return self._aliases.find(address) if self._aliases is not None else None

@@ -18,8 +18,10 @@ from msgspec.structs import replace
 from bridge.config import Config
 from bridge.drivers import SINKS, SOURCES, DriverSpec, flag
 from bridge.errors import ConfigError
+from bridge.show.schedules import read_schedules
+from bridge.words import shown, wanted
 from engines.errors import ModelError
-from engines.paths import data
+from engines.paths import data, home
 from engines.registry import Registry
 from pipelines.params import ParamSpec, table
 
@@ -96,8 +98,19 @@ def _find(name: str) -> Path:
 
 
 def looks() -> dict[str, Path]:
-    """The looks that we ship, by name."""
-    return {path.stem: path for path in sorted((data("configs") / "looks").glob("*.toml"))}
+    """The looks that we ship and those that the user saved, by name; the user's go before ours."""
+    return {p.stem: p for folder in (data("configs"), home()) for p in sorted((folder / "looks").glob("*.toml"))}
+
+
+def parts(layer: Layer) -> tuple[dict[str, Any], dict[str, str]]:
+    """A look's parameters and schedules by row. Raises ConfigError, for a key that is no look's too."""
+    leaves: _Leaves = {}
+    _flatten(Config, layer.values, layer.where, (), leaves)
+    for path in leaves:
+        if path[0] not in ("params", "schedule"):
+            raise ConfigError(f"{layer.where}: {'.'.join(path)} has no place in a look")
+    found = {kind: {p[1]: leaf.value for p, leaf in leaves.items() if p[0] == kind} for kind in ("params", "schedule")}
+    return found["params"], found["schedule"]
 
 
 def near(word: str, known: Collection[str]) -> str:
@@ -123,6 +136,9 @@ def _flatten(kind: Any, values: object, where: str, path: tuple[str, ...], out: 
     leaf = _Leaf(where, ".".join(path), values)
     if path == ("params",):
         _flatten_params(leaf, out)
+        return
+    if path == ("schedule",):
+        out.update({("schedule", n): _Leaf(where, leaf.key, t) for n, t in read_schedules(values, where).items()})
         return
     if len(path) == 1 and path[0] in _branches():
         _flatten_branch(leaf, out)
@@ -207,37 +223,7 @@ def _convert(kind: Any, leaf: _Leaf) -> Any:
     try:
         return msgspec.convert(leaf.value, kind)
     except msgspec.ValidationError as error:
-        raise leaf.error(f"takes {_wanted(inspect.type_info(kind))}, not {_shown(leaf.value)}") from error
-
-
-def _wanted(info: inspect.Type) -> str:
-    """What a type takes, in words."""
-    match info:
-        case inspect.LiteralType(values=values):
-            return " | ".join(str(v) for v in values)
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType() | inspect.FloatType():
-            noun = "a whole number" if isinstance(info, inspect.IntType) else "a number"
-            low = (
-                f" of at least {info.ge:g}"
-                if info.ge is not None
-                else f" above {info.gt:g}"
-                if info.gt is not None
-                else ""
-            )
-            return noun + low + (f" and at most {info.le:g}" if info.le is not None else "")
-        case inspect.StrType(pattern=str()):
-            return "an OSC address such as /ll"
-        case inspect.StrType():
-            return "text in quotes"
-        case _:
-            return "a list of texts"
-
-
-def _shown(value: object) -> str:
-    text = repr(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        raise leaf.error(f"takes {wanted(inspect.type_info(kind))}, not {shown(leaf.value)}") from error
 
 
 def _check_drivers(leaves: _Leaves) -> None:

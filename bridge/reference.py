@@ -14,9 +14,10 @@ import msgspec
 from bridge.config import OscConfig
 from bridge.dispatch import COMMANDS, MAX_SUBSCRIBE_S, SUBSCRIBE_S, VERBS
 from bridge.osc import MAX_ADDRESS, MAX_DEPTH, MAX_PACKET, MAX_PARTS
+from bridge.show.acts import ACTS
 from bridge.store import MAX_RAMP_S
 from bridge.subscribers import MAX_PEERS
-from bridge.telemetry import READINGS, Reading
+from bridge.telemetry import NOTES, READINGS, SHOW, Reading
 from pipelines.loraslots import SLOTS
 from pipelines.params import MAX_TEXT_BYTES, UNITS, ParamSpec, table
 
@@ -47,13 +48,17 @@ def markdown(prefix: str = OscConfig().prefix) -> str:
         parts += [f"\n### {title}\n\n", _grid(head, (_param(prefix, spec) for spec in specs))]
     verbs = {**VERBS, **COMMANDS}
     parts += ["\n## Verbs\n\n", _grid(("address", "what it does"), ((f"`{prefix}/{n}`", d) for n, d in verbs.items()))]
-    parts += [_TELEMETRY, _grid(("address", "type", "unit", "what it is"), (_reading(prefix, row) for row in READINGS))]
+    parts += [_SHOW, _grid(("address", "what it does"), ((f"`{prefix}/{n}`", d) for n, d in ACTS.items()))]
+    parts += [
+        _TELEMETRY,
+        _grid(("address", "type", "unit", "what it is"), (_reading(prefix, row) for row in (*READINGS, *SHOW))),
+    ]
     parts.append(_SENDERS)
     return "".join(parts).replace("{prefix}", prefix)
 
 
 def as_json(prefix: str = OscConfig().prefix) -> str:
-    """The tables as JSON: prefix, parameters, verbs, commands, telemetry."""
+    """The tables as JSON: prefix, parameters, verbs, commands, show, telemetry."""
     tree = {
         "prefix": prefix,
         "parameters": [
@@ -63,9 +68,10 @@ def as_json(prefix: str = OscConfig().prefix) -> str:
         ],
         "verbs": [{"address": f"{prefix}/{name}", "doc": doc} for name, doc in VERBS.items()],
         "commands": [{"address": f"{prefix}/{name}", "doc": doc} for name, doc in COMMANDS.items()],
+        "show": [{"address": f"{prefix}/{name}", "doc": doc} for name, doc in ACTS.items()],
         "telemetry": [
             {"address": prefix + row.address, "type": row.type.__name__, "unit": row.unit, "doc": row.doc}
-            for row in READINGS
+            for row in (*READINGS, *SHOW)
         ],
     }
     return msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n"
@@ -139,6 +145,13 @@ alone.
 - `{{prefix}}/control/1/…` is the first control unit ([control.md](control.md)); those numbered 2 to {UNITS} take the
   same. So do the LoRAs after `{{prefix}}/lora/1/…` ([lora.md](lora.md)), up to {SLOTS}.
 - A text takes at most {MAX_TEXT_BYTES} bytes of UTF-8.
+"""
+
+_SHOW = """
+## Looks, cues, schedules
+
+[show.md](show.md) tells what these are. `<parameter>` is a parameter's address without the prefix.
+
 """
 
 _TELEMETRY = f"""

@@ -11,6 +11,8 @@ from bridge.load_config import Layer, load_config, parse_value, read_file
 FLAGS: dict[str, tuple[str, ...]] = {
     "--source": ("source",),
     "--frames": ("frames",),
+    "--look": ("look",),
+    "--show": ("show",),
     "--engine": ("worker", "engine"),
     "--device": ("worker", "device"),
     "--dtype": ("worker", "dtype"),
@@ -38,6 +40,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="where they go: preview, zmq, shm, movie:FILE, null; again for more",
     )
+    add("--look", metavar="NAME", help="a look of `livelatent looks` to begin with")
+    add("--show", metavar="NAME", help="a cue list of `livelatent shows`; /ll/cue/go begins it")
     add("--model", metavar="ID", help="a model of `livelatent models list`")
     add("--prompt", metavar="TEXT", help="what the picture becomes")
     add("--size", metavar="WxH", help="size of the painted picture, in multiples of 64")

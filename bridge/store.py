@@ -11,7 +11,6 @@ can't get lost with a dropped frame; the row `prompt_fade` keeps its own value a
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import threading
@@ -23,6 +22,7 @@ import msgspec
 from bridge.clock import from_seconds, now_ns, seconds
 from bridge.errors import ParamError
 from bridge.ramp import Ramp, RampCurve
+from bridge.words import near, short
 from pipelines.params import Params, ParamSpec, table
 from pipelines.promptlang.timeline import Timeline
 
@@ -103,12 +103,18 @@ class ParamStore:
 
         `over_s` applies to the rows that can move (numbers and prompts); the others change at once.
         """
-        settings = []
+        self.apply(self.check_many(values, over_s, origin), at_ns)
+
+    def check_many(
+        self, values: Mapping[str, object], over_s: float | None, origin: object, curve: RampCurve = "linear"
+    ) -> list[Setting]:
+        """The changes of `set_many`, validated but not made."""
+        out = []
         for name, value in values.items():
             spec = table().get(name)
             moves = spec is not None and (spec.ramps or _fades(spec))
-            settings.append(self.check(name, value, over_s if moves else None, origin))
-        self.apply(settings, at_ns)
+            out.append(self.check(name, value, over_s if moves else None, origin)._replace(curve=curve))
+        return out
 
     def check(
         self, name: str, value: object, over_s: object = None, origin: object = None, hints: bool = True
@@ -119,13 +125,13 @@ class ParamStore:
         """
         spec = table().get(name)
         if spec is None:
-            raise ParamError(f"no parameter {_short(name)}{_near(name, table()) if hints else ''}")
+            raise ParamError(f"no parameter {short(name)}{near(name, table()) if hints else ''}")
         value = _coerce(spec, value)
         if spec.ids:
             known = self._ids[spec.ids]() if spec.ids in self._ids else ()
             if value not in known:
-                hint = _near(str(value), known) if hints else ""
-                raise ParamError(f"{name}: there is no {_short(str(value))}{hint}")
+                hint = near(str(value), known) if hints else ""
+                raise ParamError(f"{name}: there is no {short(str(value))}{hint}")
         return Setting(name, value, None if over_s is None else _seconds(spec, over_s), origin)
 
     def apply(self, settings: Iterable[Setting], at_ns: int | None = None) -> None:
@@ -286,12 +292,3 @@ def _seconds(spec: ParamSpec, over_s: object) -> float:
     if over_s and not (spec.ramps or _fades(spec)):
         raise ParamError(f"{spec.name} changes at once and takes no seconds")
     return float(over_s)
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:40] + "…")
-
-
-def _near(text: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(text[:64], list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -63,10 +63,20 @@ READINGS = (
     Reading("/info/model", "model", str, "", "What paints them.", 75),
 )
 
+SHOW = (
+    Reading("/look", "look", str, "", "The look that was recalled or saved last.", 40),
+    Reading("/cue", "cue", str, "", "The cue that is on, with its number.", 64),
+    Reading("/cue/next", "cue.next", str, "", "The cue after it.", 64),
+    Reading("/cue/in", "cue.in", float, "s", "Until that one fires by itself; -1 if it waits for a hand."),
+    Reading("/beat", "beat", float, "", "Where in the bar the show is: 1 is its first beat."),
+    Reading("/schedules", "schedule.active", str, "", "Parameters that schedules move, those in hand marked so."),
+)
+"""A datagram of its own."""
+
 
 def readings(seen: Mapping[str, Number]) -> dict[str, Number]:
     """Every row's value by its address, from `Metrics.snapshot()`; zero or empty where there is none yet."""
-    out: dict[str, Number] = {row.address: _value(row, seen) for row in READINGS}
+    out: dict[str, Number] = {row.address: _value(row, seen) for row in (*READINGS, *SHOW)}
     for name, value in seen.items():
         if name.startswith(NOTES):
             out["/" + name.replace(".", "/")] = value
@@ -74,8 +84,15 @@ def readings(seen: Mapping[str, Number]) -> dict[str, Number]:
 
 
 def telemetry(prefix: str, seen: Mapping[str, Number]) -> Bundle:
-    """All of it as one bundle, so that a receiver sees figures that belong together."""
-    return bundle(*(_message(prefix + address, value) for address, value in readings(seen).items()))
+    """How the run goes, as one bundle, so that a receiver sees figures that belong together."""
+    own = {prefix + row.address for row in SHOW}
+    said = ((prefix + address, value) for address, value in readings(seen).items())
+    return bundle(*(_message(address, value) for address, value in said if address not in own))
+
+
+def show_telemetry(prefix: str, seen: Mapping[str, Number]) -> Bundle:
+    """How the show goes, as another."""
+    return bundle(*(_message(prefix + row.address, _value(row, seen)) for row in SHOW))
 
 
 def _value(row: Reading, seen: Mapping[str, Number]) -> Number:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bridge.clock import now_ns, seconds
@@ -45,13 +45,13 @@ class Driven:
 class Drives:
     """Thread-safe. The store calls `move` and `taken` under its own lock; nothing here calls the store."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, clock: Callable[[], int] = now_ns) -> None:
+        self._metrics, self._clock = metrics, clock
         self._lock = threading.Lock()
         self._driven: dict[str, Driven] = {}
         self._inputs: dict[str, float] = {}
         self._fps = 15.0
-        self.tempo = Tempo(seconds(now_ns()))
+        self.tempo = Tempo(seconds(clock()))
 
     # What others ask
 
@@ -65,15 +65,16 @@ class Drives:
             drive = compile_drive(text, bounds, length)
         except ExprError as error:
             raise ParamError(f"the schedule of {name}: {error}") from error
-        at_s = seconds(now_ns() if at_ns is None else at_ns)
+        at_s = seconds(self._clock() if at_ns is None else at_ns)
         with self._lock:
             line = Timeline.start(at_s, 0.0, self._fps)
             self._driven[name] = Driven(spec, text, drive, at_s, self.tempo.beat(at_s), line)
             self._report()
 
-    def detach(self, name: str) -> None:
+    def detach(self, names: Iterable[str]) -> None:
         with self._lock:
-            self._driven.pop(name, None)
+            for name in self._driven.keys() & set(names):
+                del self._driven[name]
             self._report()
 
     def release(self, name: str = "") -> None:

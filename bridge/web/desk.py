@@ -12,14 +12,14 @@ from bridge.errors import LiveLatentError
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
 from bridge.store import ParamStore, Setting
-from bridge.telemetry import READINGS, readings
+from bridge.telemetry import READINGS, SHOW, readings
 from bridge.version import __version__
 from bridge.web.catalogue import rows
 from bridge.web.client import Client
 from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Set, Stats, ToPage
 from bridge.web.pictures import Pictures
 
-FIGURES = tuple(Figure(row.address, row.unit, row.doc) for row in READINGS)
+FIGURES = tuple(Figure(row.address, row.unit, row.doc) for row in (*READINGS, *SHOW))
 STATS_PERIOD_S = 0.15
 CHANGES_PERIOD_S = 0.02
 """Changes are told this often at most: a flood of OSC must not become a flood of messages."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.clock import NS
-from bridge.control import ERRORS_PER_S, Grumble
+from bridge.grumble import ERRORS_PER_S, Grumble
 
 
 def test_a_line_a_second_with_the_count_of_all(caplog: pytest.LogCaptureFixture) -> None:

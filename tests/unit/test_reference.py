@@ -13,7 +13,8 @@ from bridge.dispatch import COMMANDS, VERBS
 from bridge.metrics import Metrics
 from bridge.osc import build, parse
 from bridge.reference import as_json, markdown
-from bridge.telemetry import READINGS, readings, telemetry
+from bridge.show.acts import ACTS
+from bridge.telemetry import READINGS, SHOW, readings, show_telemetry, telemetry
 from pipelines.params import table
 
 DOC = Path(__file__).parents[2] / "docs" / "osc.md"
@@ -26,8 +27,8 @@ def test_the_committed_reference_is_current() -> None:
 def test_every_row_of_every_table_is_in_it_once() -> None:
     rows = re.findall(r"^\| `([^`]+)`", markdown(), re.MULTILINE)
     shown = [spec for spec in table().values() if not re.match(r"(control|lora)[2-9]_", spec.name)]
-    expected = [f"/ll/{name}" for name in (*(spec.address for spec in shown), *VERBS, *COMMANDS)]
-    assert sorted(rows) == sorted(expected + [f"/ll{row.address}" for row in READINGS])
+    expected = [f"/ll/{name}" for name in (*(spec.address for spec in shown), *VERBS, *COMMANDS, *ACTS)]
+    assert sorted(rows) == sorted(expected + [f"/ll{row.address}" for row in (*READINGS, *SHOW)])
     for spec in table().values():
         assert markdown().count(spec.doc) == 1
     assert "### control 1 to 4\n" in markdown()
@@ -37,7 +38,7 @@ def test_every_row_of_every_table_is_in_it_once() -> None:
 def test_json_has_the_same_rows() -> None:
     tree = json.loads(as_json("/x"))
     assert [row["address"] for row in tree["parameters"]] == [f"/x/{s.address}" for s in table().values()]
-    assert [row["address"] for row in tree["telemetry"]] == [f"/x{row.address}" for row in READINGS]
+    assert [row["address"] for row in tree["telemetry"]] == [f"/x{row.address}" for row in (*READINGS, *SHOW)]
     strength = next(row for row in tree["parameters"] if row["name"] == "strength")
     spec = table()["strength"]
     assert (strength["type"], strength["low"], strength["high"]) == ("float", spec.low, spec.high)
@@ -53,7 +54,7 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_telemetry_before_the_first_frame_is_zero_and_empty() -> None:
     values = readings(Metrics().snapshot())
-    assert set(values) == {row.address for row in READINGS}
+    assert set(values) == {row.address for row in (*READINGS, *SHOW)}
     assert not any(values.values())
 
 
@@ -86,3 +87,7 @@ def test_no_text_can_silence_it() -> None:
 def test_a_full_set_fits_one_datagram_of_a_network() -> None:
     seen = {row.metric: "x" * 500 if row.type is str else 1e9 for row in READINGS}
     assert len(build(telemetry("/ll", seen))) <= 1472
+    assert (
+        len(build(show_telemetry("/ll", {row.metric: "x" * 500 if row.type is str else 1e9 for row in SHOW}))) <= 1472
+    )
+    assert {m.address for m in telemetry("/ll", seen).messages()}.isdisjoint(f"/ll{row.address}" for row in SHOW)

@@ -1,0 +1,213 @@
+"""What the OSC port and the page can tell the show to do, one address a row: arguments in, a change or an answer out.
+
+Arguments are a stranger's: each is checked for its type, and names are ids of looks, cues and parameters, never paths.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from bridge.errors import ControlError
+from bridge.ramp import RAMP_CURVES, RampCurve
+from bridge.show import cues
+from bridge.show.cues import Cue
+from bridge.show.director import Director
+from pipelines.params import MAX_TEXT_BYTES, table
+
+Args = Sequence[object]
+Answer = tuple[str | float, ...]
+Act = Callable[[Args, object], "Answer | None"]
+"""(arguments, who asked) → what to answer with. Raises LiveLatentError with a sentence."""
+
+ACTS = {
+    "look/recall": "`NAME [seconds] [curve]`: go to a look. Curves: " + ", ".join(RAMP_CURVES) + ".",
+    "look/save": "`NAME`: keep the running state as a look in your own folder.",
+    "look/delete": "`NAME`: delete a look of your own.",
+    "look/list": "Answered with the looks' names.",
+    "show/load": "`NAME`: put a cue list on; nothing fires yet.",
+    "show/save": "`NAME`: keep the cue list, as it was edited, in your own folder.",
+    "show/list": "Answered with the cue lists' names.",
+    "cue/jump": "`CUE`: fire this one, by its name or its number from 1.",
+    "cue/hold": "`[1 or 0]`: let no time pass for the cue list, or let it pass again.",
+    "cue/list": "Answered with the cues' names, in order.",
+    "cue/insert": "`CUE LOOK [move] [wait]`: a new cue before this one; 0 puts it at the end.",
+    "cue/set": "`CUE KEY VALUE`: change a cue's name, look, move, curve, wait, next, times or quantise.",
+    "cue/remove": "`CUE`: take it out of the list.",
+    "schedule/<parameter>": "`TEXT [length]`: move this parameter by a schedule; an empty text ends it (docs/show.md).",
+    "schedule/release": "`[parameter]`: after a move by hand a schedule has its parameter again; without a name, all.",
+    "schedule/list": "Answered with parameter and text of each schedule in turn.",
+    "in/<name>": "A number, or 0 and 1, for schedules: `in.<name>`.",
+    "downbeat": "A bar begins now.",
+}
+COMMANDS = {
+    "cue/go": "Fire the next cue.",
+    "cue/back": "Fire the cue before.",
+    "tap": "Tap the tempo in.",
+}
+"""What takes no arguments, and has a button on the page."""
+
+_INPUT = re.compile(r"in/([A-Za-z_]\w{0,31})", re.ASCII)
+_EDITABLE = frozenset(Cue.__struct_fields__) - {"params", "schedule"}
+
+
+class Acts:
+    """The rows at work on a director."""
+
+    def __init__(self, director: Director) -> None:
+        self._director = director
+        self._rows = {row.address: name for name, row in table().items()}
+        self._acts: Mapping[str, Act] = {
+            name: getattr(self, f"_{name.replace('/', '_')}") for name in ACTS if "<" not in name
+        }
+
+    @property
+    def commands(self) -> dict[str, Callable[[], None]]:
+        director = self._director
+        return {"cue/go": director.go, "cue/back": director.back, "tap": director.tap}
+
+    def find(self, address: str) -> Act | None:
+        """What this address, under the prefix, does; None if it is none of ours."""
+        act = self._find(address)
+        return None if act is None else lambda args, origin: self._run(act, args, origin)
+
+    def _run(self, act: Act, args: Args, origin: object) -> Answer | None:
+        with self._director.lock:
+            return act(args, origin)
+
+    def _find(self, address: str) -> Act | None:
+        if act := self._acts.get(address):
+            return act
+        head, _, rest = address.partition("/")
+        if head == "schedule" and (name := self._rows.get(rest)):
+            return lambda args, origin: self._schedule(name, args)
+        if head == "in" and (found := _INPUT.fullmatch(address)):
+            key = found[1]
+            return lambda args, origin: self._director.drives.put({key: _amount(args, 0)})
+        return None
+
+    def _look_recall(self, args: Args, origin: object) -> None:
+        _count(args, 1, 3)
+        seconds = _amount(args, 1) if len(args) > 1 else None
+        curve = args[2] if len(args) > 2 else "linear"
+        if curve not in RAMP_CURVES:
+            raise ControlError(f"a curve is {' | '.join(RAMP_CURVES)}")
+        self._director.recall(_text(args, 0), seconds, cast(RampCurve, curve))
+
+    def _look_save(self, args: Args, origin: object) -> None:
+        self._director.save(_text(args, 0))
+
+    def _look_delete(self, args: Args, origin: object) -> None:
+        self._director.looks.delete(_text(args, 0))
+
+    def _look_list(self, args: Args, origin: object) -> Answer:
+        return _fitting(self._director.looks.names())
+
+    def _show_load(self, args: Args, origin: object) -> None:
+        self._director.load(_text(args, 0))
+
+    def _show_save(self, args: Args, origin: object) -> None:
+        self._director.save_show(_text(args, 0))
+
+    def _show_list(self, args: Args, origin: object) -> Answer:
+        return _fitting(sorted(cues.files()))
+
+    def _cue_jump(self, args: Args, origin: object) -> None:
+        self._director.jump(_word(args, 0))
+
+    def _cue_hold(self, args: Args, origin: object) -> None:
+        self._director.hold(bool(_amount(args, 0)) if args else None)
+
+    def _cue_list(self, args: Args, origin: object) -> Answer:
+        return _fitting([cue.name or cue.look for cue in self._director.playing().show.cue])
+
+    def _cue_insert(self, args: Args, origin: object) -> None:
+        _count(args, 2, 4)
+        player = self._director.playing()
+        at = len(player.show.cue) if args[0] == 0 else player.find(_word(args, 0))
+        more = {key: _word(args, i) for i, key in ((2, "move"), (3, "wait")) if len(args) > i}
+        self._director.looks.get(_text(args, 1))
+        cue = _cue({"look": _text(args, 1), **more})
+        self._director.edit([*player.show.cue[:at], cue, *player.show.cue[at:]])
+
+    def _cue_set(self, args: Args, origin: object) -> None:
+        _count(args, 3, 3)
+        player, key = self._director.playing(), _text(args, 1)
+        at, value = player.find(_word(args, 0)), _word(args, 2)
+        if key not in _EDITABLE:
+            raise ControlError(f"a cue has {', '.join(sorted(_EDITABLE))}")
+        if key == "look" and value:
+            self._director.looks.get(value)
+        cue = _cue(
+            {**msgspec.to_builtins(player.show.cue[at]), key: int(_amount(args, 2)) if key == "times" else value}
+        )
+        self._director.edit([*player.show.cue[:at], cue, *player.show.cue[at + 1 :]])
+
+    def _cue_remove(self, args: Args, origin: object) -> None:
+        player = self._director.playing()
+        at = player.find(_word(args, 0))
+        self._director.edit([*player.show.cue[:at], *player.show.cue[at + 1 :]])
+
+    def _schedule(self, name: str, args: Args) -> None:
+        _count(args, 1, 2)
+        self._director.schedule(name, _text(args, 0), _amount(args, 1) if len(args) > 1 else None)
+
+    def _schedule_release(self, args: Args, origin: object) -> None:
+        address = _text(args, 0) if args else ""
+        name = self._rows.get(address, address)
+        if name and name not in self._director.drives.texts():
+            raise ControlError(f"{address[:40]!r} has no schedule")
+        self._director.release(name)
+
+    def _schedule_list(self, args: Args, origin: object) -> Answer:
+        texts = self._director.drives.texts()
+        return _fitting([word for name, text in texts.items() for word in (table()[name].address, text)])
+
+    def _downbeat(self, args: Args, origin: object) -> None:
+        self._director.downbeat()
+
+
+def _cue(values: Mapping[str, Any]) -> Cue:
+    try:
+        return msgspec.convert(values, Cue)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"the cue: {error}") from error
+
+
+def _count(args: Args, least: int, most: int) -> None:
+    if not least <= len(args) <= most:
+        raise ControlError(f"it takes {least if least == most else f'{least} to {most}'} arguments, not {len(args)}")
+
+
+def _text(args: Args, at: int) -> str:
+    value = args[at] if at < len(args) else None
+    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
+        raise ControlError(f"argument {at + 1} is text of up to {MAX_TEXT_BYTES} bytes")
+    return value
+
+
+def _amount(args: Args, at: int) -> float:
+    value = args[at] if at < len(args) else None
+    if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
+        raise ControlError(f"argument {at + 1} is a finite number")
+    return float(value)
+
+
+def _word(args: Args, at: int) -> str | float:
+    """Text or a number: a cue's name or place, a time."""
+    return _text(args, at) if at < len(args) and isinstance(args[at], str) else _amount(args, at)
+
+
+def _fitting(words: Sequence[str], most: int = 7000) -> Answer:
+    """As many as one datagram holds."""
+    out, size = [], 0
+    for word in words:
+        size += len(word.encode("utf-8", "replace")) + 8
+        if size > most:
+            break
+        out.append(word)
+    return tuple(out)

@@ -1,0 +1,53 @@
+"""From where the parameters are to a look: what changes at once, what moves, and what is set when the move is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bridge.ramp import RampCurve
+from bridge.store import ParamStore, Setting, Value
+
+SEEDS = frozenset({"seed", "seed2", "seed_mix"})
+
+
+class Move(NamedTuple):
+    """A recall that has passed every check."""
+
+    now: tuple[Setting, ...]
+    """In this order: a row may be set and then sent on its way."""
+    walking: Mapping[str, Value]
+    """Where the seeds' rows are meant to stay until `then`; empty if they do not walk."""
+    then: tuple[Setting, ...]
+    """What ends the walk: the same noise, under its own number."""
+
+
+def plan(
+    store: ParamStore, values: Mapping[str, Value], seconds: float | None, curve: RampCurve, origin: object = None
+) -> Move:
+    """Towards `values` in `seconds`; None is at once, and a prompt then fades as long as it does by itself.
+
+    Raises ParamError, and then nothing has changed.
+    """
+    # Numbers that can't be between two others, switches and choices change with the first frame of the move.
+    now = store.check_many(values, seconds, origin, curve)
+    here = store.values()
+    pair = here["seed"], here["seed2"]
+    if not seconds or "seed" not in values or pair == (values["seed"], values.get("seed2", pair[1])):
+        return Move(tuple(now), {}, ())
+    then = [s._replace(over_s=None) for s in now if s.name in SEEDS]
+    if "seed_mix" not in values:
+        then.append(store.check("seed_mix", 0.0, None, origin))
+    walking = _walk(here, values["seed"])
+    # To another pair of seeds the noise walks from the end that is nearest: seed_mix goes all the way from 0 to 1.
+    begin = {} if (walking["seed"], walking["seed2"]) == pair else {**walking, "seed_mix": 0.0}
+    walk = store.check_many(begin, None, origin)
+    walk.append(store.check("seed_mix", walking["seed_mix"], seconds, origin)._replace(curve=curve))
+    return Move((*(s for s in now if s.name not in SEEDS), *walk), walking, tuple(then))
+
+
+def _walk(here: Mapping[str, Value], seed: Value) -> dict[str, Value]:
+    """Two seeds, and the end of seed_mix at which `seed` is."""
+    if seed in (here["seed"], here["seed2"]):
+        return {"seed": here["seed"], "seed2": here["seed2"], "seed_mix": 0.0 if seed == here["seed"] else 1.0}
+    return {"seed": here["seed" if float(here["seed_mix"]) < 0.5 else "seed2"], "seed2": seed, "seed_mix": 1.0}
