@@ -1,0 +1,151 @@
+"""A show through the whole program: real UDP, real worker processes that are killed while it plays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+from pythonosc.udp_client import SimpleUDPClient
+from support.theatre import write_look, write_show
+
+from bridge.app import App
+from bridge.clock import NS
+from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
+from bridge.errors import ConfigError
+from bridge.frame import Frame
+from pipelines.params import Params
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+FPS = 60
+CUES = 10
+WAIT_S = 0.4
+
+
+class Run:
+    """The program with the fake engine. Notes every snapshot that the feeder takes: when, and what."""
+
+    def __init__(self, **more: object) -> None:
+        values = {
+            "source": f"scene?size=128x128&fps={FPS}",
+            "sinks": ("null",),
+            "params": {"width": 128, "height": 128},
+            "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}),
+            "osc": OscConfig(port=0),
+            "web": WebConfig(enabled=False),
+        }
+        self.app = App(Config(**{**values, **more}))  # type: ignore[arg-type]
+        self.frames: list[Frame] = []
+        self.fed: list[tuple[int, Params]] = []
+        self.app.output.sinks[0].tap = self.frames.append
+        take = self.app.feeder._snapshot
+
+        def noted() -> Params:
+            # At a time of ours, so that what a frame has can be compared with what was due by then.
+            at_ns = time.perf_counter_ns()
+            params = self.app.director.snapshot(at_ns)
+            self.fed.append((at_ns, params))
+            return params
+
+        assert take == self.app.director.snapshot
+        self.app.feeder._snapshot = noted
+        self.app.start()
+        self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
+        self.until(lambda: len(self.frames) > 3)
+
+    def close(self) -> None:
+        self.osc._sock.close()
+        self.app.close()
+
+    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.app.metrics.snapshot()
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Run]]:
+    made: list[Run] = []
+
+    def begin(**more: object) -> Run:
+        made.append(Run(**more))
+        return made[-1]
+
+    yield begin
+    for run in made:
+        run.close()
+
+
+def test_ten_cues_fire_with_the_first_frame_after_their_time_while_workers_are_killed(
+    start: Callable[..., Run],
+) -> None:
+    # Each cue writes its own number where the frames carry it.
+    for number in range(CUES):
+        write_look(f"look{number}", f"[params]\nseed = {1000 + number}\nstrength = {number / 10}\n")
+    cues = "".join(f'[[cue]]\nname = "c{n}"\nlook = "look{n}"\nwait = {WAIT_S}\n' for n in range(CUES))
+    write_show("ten", cues)
+    run = start(show="ten")
+    player = run.app.director.playing()
+    fired: list[tuple[str, float]] = []
+    advance = player.advance
+
+    def noted(at_s: float) -> list:  # type: ignore[type-arg]
+        out = advance(at_s)
+        fired.extend((fire.cue.name, fire.at_s) for fire in out)
+        return out
+
+    player.advance = noted  # type: ignore[method-assign]
+    run.osc.send_message("/ll/cue/go", [])
+    kills = 0
+    while player.index < CUES - 1:
+        if run.app.supervisor.standby_pid and (victim := run.app.supervisor.active_pid) and kills < 3:
+            os.kill(victim, signal.SIGKILL)
+            kills += 1
+        time.sleep(0.02)
+        assert len(run.fed) < 3000, run.app.metrics.snapshot()
+    run.until(lambda: run.frames[-1].version >= run.app.store.snapshot().version)
+
+    # Every cue came, in order, exactly its wait after the one before, whatever happened to the workers.
+    assert kills >= 1
+    assert run.app.metrics.get("worker.restarts") >= 1
+    assert [name for name, _ in fired] == [f"c{n}" for n in range(CUES)]
+    times = [at for _, at in fired]
+    assert [b - a for a, b in pairwise(times)] == pytest.approx([WAIT_S] * (CUES - 1), abs=1e-6)
+    # A frame has the last cue that was due by its own time, and no other: none fires late, none early.
+    for at_ns, params in run.fed:
+        due = [number for number, at in enumerate(times) if at <= at_ns / NS]
+        if due and due[-1]:  # the first came from a hand, which the frame at that moment may just have missed
+            assert (params.seed, params.strength) == (1000 + due[-1], due[-1] / 10)
+    assert {params.seed for _, params in run.fed} == {1, *(1000 + number for number in range(CUES))}
+
+
+def test_a_show_is_played_over_osc_and_told_in_telemetry(start: Callable[..., Run]) -> None:
+    write_look("low", "[params]\nstrength = 0.1\n")
+    write_show("mine", "[[cue]]\nname = 'a'\nlook = 'low'\n[[cue]]\nname = 'b'\nparams = { strength = 0.8 }\n")
+    run = start(look="low", params={"width": 128, "height": 128, "mix": 0.75}, schedule={"mix": "0.25"})
+    first = run.app.director.snapshot()
+    assert (first.strength, first.mix) == (0.1, 0.25)
+    run.osc.send_message("/ll/show/load", "mine")
+    run.osc.send_message("/ll/cue/jump", "b")
+    run.until(lambda: run.fed[-1][1].strength == 0.8)
+    run.osc.send_message("/ll/cue/back", [])
+    run.until(lambda: run.fed[-1][1].strength == 0.1)
+    run.osc.send_message("/ll/schedule/strength", "0.5 + 0*t")
+    run.until(lambda: run.fed[-1][1].strength == 0.5)
+    run.osc.send_message("/ll/strength", 0.3)
+    run.until(lambda: run.fed[-1][1].strength == pytest.approx(0.3))
+    seen = run.app.metrics.snapshot
+    run.app.director.tick()
+    assert (seen()["cue"], seen()["look"], seen()["schedule.active"]) == ("1 a", "low", "mix strength (held)")
+    run.until(lambda: run.frames[-1].version >= run.app.store.snapshot().version - 1)
+
+
+def test_what_a_run_can_not_begin_with_is_a_sentence() -> None:
+    for wrong in ({"look": "nobody"}, {"show": "nobody"}, {"look": "../x"}):
+        with pytest.raises(ConfigError, match=r"nobody|name is up to"):
+            App(Config(sinks=("null",), web=WebConfig(enabled=False), **wrong))  # type: ignore[arg-type]
