@@ -11,6 +11,8 @@ import webbrowser
 from collections.abc import Callable
 from types import FrameType
 
+import msgspec
+
 from bridge.clock import NS, now_ns
 from bridge.config import Config, settled
 from bridge.context import Context
@@ -149,7 +151,15 @@ class App:
             self.store.restart_prompt()  # no more than a movie's beginning should its own be shown to nobody
             self.source.ready.set()
         self.supervisor.want(structural(self.spec, params), params)
+        self._make_ready(params)
         self.supervisor.feed()
+
+    def _make_ready(self, params: Params) -> None:
+        """Have what the next cue paints with built beside what this one does."""
+        upcoming = {name: v for name, v in self.director.upcoming.items() if table()[name].kind == "structural"}
+        if upcoming:
+            params = msgspec.structs.replace(params, **upcoming)
+        self.supervisor.prepare(structural(self.spec, params) if upcoming else None, params)
 
     def _picture(self, frame: Frame) -> None:
         self.output.put(frame)

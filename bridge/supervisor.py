@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from bridge.ahead import Ahead
 from bridge.child import Child
 from bridge.clock import NS, now_ns
 from bridge.config import WorkerConfig
@@ -54,6 +55,7 @@ class Supervisor:
         self._wanted: StreamSpec | None = None
         self._params = Params()
         self._refused: StreamSpec | None = None
+        self._ahead = Ahead()
         self._epoch = 0
         self.paused = False
         """Nothing is fed on purpose; only for what is reported."""
@@ -96,6 +98,11 @@ class Supervisor:
             self._refused = None
             self._wake.set()
 
+    def prepare(self, spec: StreamSpec | None, params: Params) -> None:
+        """What may be wanted next: the standby is built with it while all goes well. None leaves it a twin."""
+        if self._ahead.put(spec, params):
+            self._wake.set()
+
     def feed(self) -> None:
         """A new frame lies in ring A."""
         active = self._active
@@ -106,6 +113,7 @@ class Supervisor:
         """The user says: try again, whatever happened before."""
         self._deaths.forgive()
         self._refused = None
+        self._ahead.forgive()
         self._not_before_ns = 0
         self._wake.set()
 
@@ -143,7 +151,11 @@ class Supervisor:
             with self._lock:
                 self._children.remove(child)
             if before is not State.LEAVING:
-                self._lost(child, f"worker {child.pid} ({before.value}) died with {child.exit_code}")
+                why = f"worker {child.pid} ({before.value}) died with {child.exit_code}"
+                if child is not self._active and child.spec != self._wanted:
+                    self._not_ahead(child.spec, why)
+                else:
+                    self._lost(child, why)
             child.bury()
             if before is not State.LEAVING:
                 last = " | ".join(child.tail)[-600:]
@@ -185,6 +197,8 @@ class Supervisor:
         for child in self._children:
             if child.refusal and child.spec == self._wanted:
                 self._refuse(child.spec, child.refusal)
+            elif child.refusal and child.spec != self._refused:
+                self._not_ahead(child.spec, child.refusal)
             if child.skipped:
                 self._metrics.count("worker.skipped")
                 self._error(child.skipped)
@@ -207,6 +221,12 @@ class Supervisor:
         self._on_refused(active.spec if active is not None else None, reason)
         if active is not None:
             self._wanted = active.spec
+
+    def _not_ahead(self, spec: StreamSpec, reason: str) -> None:
+        """What comes next can't be built ahead: the standby is a twin again, and the painter knows nothing of it."""
+        if self._ahead.give_up(spec):
+            log.warning("can't make %s ready: %s", spec.model, reason)
+            self._error(f"the next cue's {spec.model}: {reason}")
 
     def _error(self, sentence: str) -> None:
         self._error_ns = now_ns()
@@ -240,17 +260,18 @@ class Supervisor:
         wanted = self._wanted
         if wanted is None or self._deaths.hopeless or wanted == self._refused:
             return
-        for child in self._children:
-            if child is not self._active and child.spec != wanted and child.state in (State.STARTING, State.WARM):
-                child.dismiss()
-        alive = [c for c in self._children if c.state is not State.LEAVING and c.spec == wanted]
         active = self._active
         # The standby is started once pictures flow: before, it would only compete with the first one for the processor.
-        second = self._config.standby and active is not None and active.spec == wanted and active.painted > 0
-        if len(alive) >= (2 if second else 1) or now_ns() < self._not_before_ns:
+        settled = self._config.standby and active is not None and active.spec == wanted and active.painted > 0
+        spec, params = (settled and self._ahead.get()) or (wanted, self._params)
+        for child in self._children:
+            if child is not active and child.spec != spec and child.state in (State.STARTING, State.WARM):
+                child.dismiss()
+        there = [c for c in self._children if c.state is not State.LEAVING and c.spec == spec]
+        if len(there) > (settled and spec == wanted) or now_ns() < self._not_before_ns:
             return
         try:
-            child = Child(wanted, self._params, self._ring_in, background=active is not None, changed=self._wake.set)
+            child = Child(spec, params, self._ring_in, background=active is not None, changed=self._wake.set)
         except (WorkerError, WireError) as error:
             # A full shared memory, a full process table: worth another try, and no reason to stop supervising.
             self._error(str(error))

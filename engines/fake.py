@@ -43,6 +43,8 @@ class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Loading takes this long."""
     fail_load: float = 0.0
     """Not 0: loading raises ModelError."""
+    fail_width: float = 0.0
+    """Loading at this width raises ModelError."""
     crash_after: float = 0.0
     """The process dies at once, without clean-up, in place of this frame."""
     stall_after: float = 0.0
@@ -89,7 +91,7 @@ class FakeStream:
         except msgspec.ValidationError as error:
             raise ModelError(f"the fake engine takes {', '.join(FakeOptions.__struct_fields__)}: {error}") from error
         time.sleep(self.options.load_s)
-        if self.options.fail_load:
+        if self.options.fail_load or self.options.fail_width == width:
             raise ModelError("the fake engine was told to fail while loading")
         self.width, self.height = width, height
         self.frames = self.held = self.resets = 0

@@ -149,3 +149,40 @@ def test_what_a_run_can_not_begin_with_is_a_sentence() -> None:
     for wrong in ({"look": "nobody"}, {"show": "nobody"}, {"look": "../x"}):
         with pytest.raises(ConfigError, match=r"nobody|name is up to"):
             App(Config(sinks=("null",), web=WebConfig(enabled=False), **wrong))  # type: ignore[arg-type]
+
+
+def test_the_next_cues_size_is_built_ahead_and_taken_over_at_once(start: Callable[..., Run]) -> None:
+    write_show("sizes", "[[cue]]\nparams = { width = 192 }\n[[cue]]\nparams = { width = 128, strength = 0.2 }\n")
+    run = start()
+    supervisor = run.app.supervisor
+
+    def standby() -> int:
+        with supervisor._lock:
+            return next((c.spec.width for c in supervisor._children if c is not supervisor._active and c.ready), 0)
+
+    run.until(lambda: standby() == 128)
+    run.osc.send_message("/ll/show/load", "sizes")
+    run.until(lambda: standby() == 192)
+    ready = supervisor.standby_pid
+    run.osc.send_message("/ll/cue/go", [])
+    run.until(lambda: run.frames[-1].width == 192)
+    assert supervisor.active_pid == ready
+    run.until(lambda: standby() == 128)  # and now the one after it
+    # A painter that dies meanwhile is replaced by what is there, and then by what is wanted.
+    painter = supervisor.active_pid
+    assert painter is not None
+    os.kill(painter, signal.SIGKILL)
+    run.until(lambda: supervisor.active_pid not in (None, painter) and run.frames[-1].width == 192)
+    assert run.app.metrics.get("worker.restarts") == 1
+
+
+def test_a_next_cue_that_can_not_be_built_costs_the_show_nothing(start: Callable[..., Run]) -> None:
+    write_show("bad", "[[cue]]\nparams = { width = 192 }\n")
+    fake = {"ms": 2.0, "fail_width": 192.0}
+    run = start(worker=WorkerConfig(engine="fake", fake=fake))
+    run.osc.send_message("/ll/show/load", "bad")
+    run.until(lambda: "the next cue's" in str(run.app.metrics.snapshot()["error"]))
+    seen = len(run.frames)
+    run.until(lambda: run.app.supervisor.standby_pid is not None and len(run.frames) > seen + 10)
+    assert run.app.metrics.snapshot()["state"] == "running"
+    assert run.app.metrics.get("worker.restarts") == 0
