@@ -23,6 +23,7 @@ from bridge.clock import from_seconds, now_ns, seconds
 from bridge.errors import ParamError
 from bridge.ramp import Ramp, RampCurve
 from bridge.words import near, short
+from pipelines.coming import Coming
 from pipelines.params import Params, ParamSpec, table
 from pipelines.promptlang.timeline import Timeline
 
@@ -81,12 +82,12 @@ class ParamStore:
         self._news: dict[str, Setting] = {}
         self._telling = False
         self._drives: Drives | None = None
+        self._coming: Coming | None = None
 
     def drive_by(self, drives: Drives) -> None:
         """Let these move rows from now on. A row that is set is theirs no more, until they take it back."""
         with self._lock:
-            self._drives = drives
-            self._dirty = True
+            self._drives, self._dirty = drives, True
 
     # Writing
 
@@ -182,6 +183,11 @@ class ParamStore:
     def _begin(self, at_ns: int) -> None:
         self._line = Timeline.start(seconds(at_ns), self._line.rate, self._line.fps)
 
+    def foresee(self, coming: Coming | None) -> None:
+        """What the worker may make ready."""
+        with self._lock:
+            self._dirty, self._coming = self._dirty or coming != self._coming, coming
+
     # Reading
 
     def snapshot(self, at_ns: int | None = None) -> Params:
@@ -209,7 +215,7 @@ class ParamStore:
             self._fade_seen = True
         self._line = self._line.turn(seconds(at_ns), float(values["prompt_rate"]), float(values["prompt_fps"]))
         last = self._last
-        fresh = Params(version=last.version, prompt_line=self._line, **values)  # type: ignore[arg-type]  # one type per row, checked by coerce
+        fresh = Params(version=last.version, coming=self._coming, prompt_line=self._line, **values)  # type: ignore[arg-type]  # one type per row, checked by coerce
         if fresh != last:
             self._last = msgspec.structs.replace(fresh, version=last.version + 1)
         self._dirty = False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import msgspec
 
 from engines.modelfile import NO_CONTROLNET
+from pipelines.coming import Coming
 from pipelines.loraslots import SLOTS, LoraSlot
 from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES
 from pipelines.paramspec import ParamSpec as ParamSpec
@@ -115,6 +116,7 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One frozen, consistent snapshot; travels with a frame, and its version comes back with the picture."""
 
     version: int = 0
+    coming: Coming | None = None  # no row: what the worker may make ready meanwhile
     prompt_line: Timeline | None = None  # how far the prompt has come; None: count from when it comes up
 
     prompt: Annotated[str, Row("prompt", "encode")] = "neon"

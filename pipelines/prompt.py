@@ -56,6 +56,8 @@ class Prompter:
         self._error = ""
         self._change = threading.Condition()
         self._wanted: tuple[Goal, Lent] | None = None
+        self._coming: tuple[Goal, Lent] | None = None
+        self._foreseen: Asked | None = None
         self._more: dict[Key, Lent] = {}
         self._refused: set[Key] = set()
         self._working = self._closed = False
@@ -126,6 +128,16 @@ class Prompter:
             self._wanted = goal, self._lent_goal
             self._change.notify()
 
+    def foresee(self, prompt: str, negative: str, slots: Mapping[str, float] = _NO_SLOTS) -> None:
+        """Encode this pair too, when there is nothing else to do: it may be asked for next. Returns at once."""
+        coming = Asked(prompt, negative, self._manner.grammar, self._manner.clip_skip)
+        if coming != self._foreseen:
+            with self._change:
+                goal, _ = self._aim(coming, slots)
+                lent = self._loras.lend(goal.words) if self._loras is not None else NOBODY
+                self._foreseen, self._coming = coming, (goal, lent)
+                self._change.notify()
+
     def now(self, values: Mapping[str, float] | None = None) -> Cond | None:
         """The embeddings of this moment, negative's row first, fp32 [2, ...]; None if the last answer still holds.
 
@@ -149,7 +161,7 @@ class Prompter:
         """As `now`, once what is said at this moment, and what comes next, is encoded; for those who can wait."""
         before = self.now(values)
         with self._change:
-            self._change.wait_for(lambda: not (self._more or self._working), seconds)
+            self._change.wait_for(lambda: not (self._more or self._working or self._coming), seconds)
         return self.now(values) or before
 
     @property
@@ -275,21 +287,25 @@ class Prompter:
         except Exception as failed:  # whatever an encoder raises, the old prompt stays and the show goes on
             with self._change:
                 self._refused |= set() if isinstance(key, Goal) else {key}
-                self._error = f"the prompt can't be encoded: {failed}"
+                if not isinstance(key, Goal) or key.asked == self._asked:
+                    self._error = f"the prompt can't be encoded: {failed}"
                 self._change.notify_all()
         return True
 
     def _next(self) -> tuple[Goal | Key, Lent] | None:
-        """A new prompt first, then what the one that is shown will say."""
+        """A new prompt first, then what the one that is shown will say, then what may come next."""
         with self._change:
             self._working = False
             self._change.notify_all()
-            self._change.wait_for(lambda: self._closed or self._wanted is not None or bool(self._more))
+            self._change.wait_for(lambda: self._closed or bool(self._wanted or self._more or self._coming))
             if self._closed:
                 return None
-            wanted, self._wanted = self._wanted, None
             self._working = True
-            return wanted or self._more.popitem()
+            wanted, self._wanted = self._wanted, None
+            if wanted or self._more:
+                return wanted or self._more.popitem()
+            coming, self._coming = self._coming, None
+            return coming
 
 
 def _keys(goal: Goal, ready: Ready) -> list[Key]:

@@ -59,6 +59,7 @@ class DiffusionStream:
         self.shelf: Shelf[ControlNet] = Shelf(self._load_control, nets.device)
         self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
         self._units: tuple[Unit, ...] = params.units()
+        self._nets_ahead: set[str] = set()
         self._transfer = Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
         self._rest = Rest()
@@ -167,6 +168,9 @@ class DiffusionStream:
         slots = weights_of(params.loras())
         self.loras.ask([*slots, *self.prompter.named])
         self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line, slots)
+        if params.coming is not None and params.coming.texts is not None:
+            self.prompter.foresee(*params.coming.texts, slots)
+        self._nets_ahead = set(params.coming.controlnets) if params.coming is not None else set()
 
     def _values(self, params: Params) -> dict[str, float]:
         """What mathematics in a prompt may use besides the prompt's own time."""
@@ -198,7 +202,7 @@ class DiffusionStream:
     def _shelve(self) -> None:
         """Have the networks that the units name loaded, and let go of those that nobody uses any more."""
         self._shelve_hints()
-        here, named = self.nets.controlnets, {unit.model for unit in self._units} - {NO_CONTROLNET}
+        here, named = self.nets.controlnets, {unit.model for unit in self._units} - {NO_CONTROLNET} | self._nets_ahead
         if not (named or here):
             self.shelf.ask(())
             return

@@ -21,7 +21,7 @@ from bridge.show.cues import Cue, Show
 from bridge.show.drives import Drives
 from bridge.show.looks import Library, Look, saved_rows
 from bridge.show.player import Player
-from bridge.show.recall import SEEDS, Move, plan
+from bridge.show.recall import SEEDS, Move, coming, plan
 from bridge.store import ParamStore, Value
 from pipelines.params import Params
 
@@ -92,6 +92,7 @@ class Director:
                 self._upcoming, _ = self._of(self.player.show.cue[after])
             except LiveLatentError as error:
                 self._metrics.gauge("error", f"the next cue: {error}")
+        self._store.foresee(coming(self._upcoming, self._store.values()))
 
     @property
     def upcoming(self) -> Mapping[str, Value]:

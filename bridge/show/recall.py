@@ -1,4 +1,7 @@
-"""From where the parameters are to a look: what changes at once, what moves, and what is set when the move is over."""
+"""From where the parameters are to a look: what changes at once, what moves, what is set when the move is over.
+
+And what the worker may make ready before it begins.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from typing import NamedTuple
 
 from bridge.ramp import RampCurve
 from bridge.store import ParamStore, Setting, Value
+from engines.modelfile import NO_CONTROLNET
+from pipelines.coming import Coming
+from pipelines.params import UNITS
 
 SEEDS = frozenset({"seed", "seed2", "seed_mix"})
 
@@ -44,6 +50,16 @@ def plan(
     walk = store.check_many(begin, None, origin)
     walk.append(store.check("seed_mix", walking["seed_mix"], seconds, origin)._replace(curve=curve))
     return Move((*(s for s in now if s.name not in SEEDS), *walk), walking, tuple(then))
+
+
+def coming(upcoming: Mapping[str, Value], here: Mapping[str, Value]) -> Coming | None:
+    """Of what the next cue sets, what takes time: its texts, and the ControlNets that no unit names yet."""
+    texts = tuple(str(upcoming.get(name, here[name])) for name in ("prompt", "negative"))
+    new = texts if texts != (here["prompt"], here["negative"]) else None
+    units = [f"control{number}_model" for number in range(1, UNITS + 1)]
+    nets = {str(upcoming[name]) for name in units if name in upcoming} - {str(here[name]) for name in units}
+    nets.discard(NO_CONTROLNET)
+    return Coming((new[0], new[1]) if new else None, tuple(sorted(nets))) if new or nets else None
 
 
 def _walk(here: Mapping[str, Value], seed: Value) -> dict[str, Value]:

@@ -8,6 +8,8 @@ import pytest
 from support.theatre import FRAME_S, Theatre, write_look, write_show
 
 from bridge.errors import ControlError
+from bridge.show.recall import coming
+from pipelines.coming import Coming
 
 SHOW = """
 [[cue]]
@@ -121,3 +123,30 @@ def test_taps_set_the_tempo_row() -> None:
         theatre.after(0.6)
         theatre.director.tap()
     assert theatre.frame().tempo == pytest.approx(100.0)
+
+
+def test_what_the_next_cue_has_to_encode_or_load_travels_with_the_frames() -> None:
+    write_show(
+        "ahead",
+        """
+        [[cue]]
+        params = { prompt = "ink" }
+        [[cue]]
+        params = { strength = 0.3 }
+        """,
+    )
+    theatre = Theatre(prompt="neon", negative="blur")
+    theatre.director.load("ahead")
+    frame = theatre.frame()
+    assert frame.coming is not None
+    assert (frame.coming.texts, frame.coming.controlnets) == (("ink", "blur"), ())
+    theatre.director.go()
+    assert theatre.after(0.1).prompt == "ink"
+    assert theatre.frame().coming is None
+
+
+def test_only_controlnets_that_are_not_there_yet_are_loaded_ahead() -> None:
+    here = Theatre(control1_model="none").store.values()
+    wanted = coming({"control1_model": "pocket-edge", "control2_model": "none"}, here)
+    assert wanted == Coming(None, ("pocket-edge",))
+    assert coming({"control2_model": "pocket-edge"}, {**here, "control1_model": "pocket-edge"}) is None

@@ -290,3 +290,28 @@ def test_clip_skip_is_another_embedding(stream):
     prompter.ask("neon", "", 0.0, Manner(clip_skip=2))
     assert torch.allclose(prompter.now()[0][1:], stream.nets.text("neon", 2).cond[0])
     assert not torch.allclose(prompter._target[0], before)
+
+
+def test_what_may_come_next_is_encoded_when_there_is_nothing_else_to_do_and_changes_nothing(speak, encoder):
+    prompter = speak("a")
+    prompter.now()
+    prompter.foresee("b7", "c")
+    prompter.foresee("b7", "c")
+    assert prompter.catch_up() is None
+    assert sorted(encoder.asked[-2:]) == ["b7", "c"]
+    assert said(prompter) == {"a": 1.0}
+    encoder.gate.clear()  # what is there needs no encoder any more
+    prompter.ask("b7", "c", 0.0)
+    assert said(prompter) == {"b": 7.0}
+    encoder.gate.set()
+
+
+def test_a_next_prompt_that_can_not_be_encoded_is_no_error_until_it_is_asked_for(speak, encoder):
+    prompter = speak("a")
+    prompter.now()
+    prompter.foresee("wrong", "")
+    prompter.catch_up()
+    assert prompter.notes()["prompt.error"] == ""
+    prompter.ask("wrong", "", 0.0)
+    prompter.settle()
+    assert "no such word" in prompter.notes()["prompt.error"]
