@@ -9,63 +9,17 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
-from pythonosc.udp_client import SimpleUDPClient
+from support.show_run import Run
 from support.theatre import write_look, write_show
 
 from bridge.app import App
-from bridge.clock import NS
-from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
+from bridge.config import Config, WebConfig, WorkerConfig
 from bridge.errors import ConfigError
-from bridge.frame import Frame
-from pipelines.params import Params
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-FPS = 60
 CUES = 10
 WAIT_S = 0.4
-
-
-class Run:
-    """The program with the fake engine. Notes every snapshot that the feeder takes: when, and what."""
-
-    def __init__(self, **more: object) -> None:
-        values = {
-            "source": f"scene?size=128x128&fps={FPS}",
-            "sinks": ("null",),
-            "params": {"width": 128, "height": 128},
-            "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}),
-            "osc": OscConfig(port=0),
-            "web": WebConfig(enabled=False),
-        }
-        self.app = App(Config(**{**values, **more}))  # type: ignore[arg-type]
-        self.frames: list[Frame] = []
-        self.fed: list[tuple[int, Params]] = []
-        self.app.output.sinks[0].tap = self.frames.append
-        take = self.app.feeder._snapshot
-
-        def noted() -> Params:
-            # At a time of ours, so that what a frame has can be compared with what was due by then.
-            at_ns = time.perf_counter_ns()
-            params = self.app.director.snapshot(at_ns)
-            self.fed.append((at_ns, params))
-            return params
-
-        assert take == self.app.director.snapshot
-        self.app.feeder._snapshot = noted
-        self.app.start()
-        self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
-        self.until(lambda: len(self.frames) > 3)
-
-    def close(self) -> None:
-        self.osc._sock.close()
-        self.app.close()
-
-    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.app.metrics.snapshot()
-            time.sleep(0.005)
 
 
 @pytest.fixture
@@ -90,16 +44,8 @@ def test_ten_cues_fire_with_the_first_frame_after_their_time_while_workers_are_k
     cues = "".join(f'[[cue]]\nname = "c{n}"\nlook = "look{n}"\nwait = {WAIT_S}\n' for n in range(CUES))
     write_show("ten", cues)
     run = start(show="ten")
-    player = run.app.director.playing()
-    fired: list[tuple[str, float]] = []
-    advance = player.advance
-
-    def noted(at_s: float) -> list:  # type: ignore[type-arg]
-        out = advance(at_s)
-        fired.extend((fire.cue.name, fire.at_s) for fire in out)
-        return out
-
-    player.advance = noted  # type: ignore[method-assign]
+    player = run.note_cues()
+    run.until(lambda: run.app.supervisor.standby_pid)
     run.osc.send_message("/ll/cue/go", [])
     kills = 0
     while player.index < CUES - 1:
@@ -113,14 +59,10 @@ def test_ten_cues_fire_with_the_first_frame_after_their_time_while_workers_are_k
     # Every cue came, in order, exactly its wait after the one before, whatever happened to the workers.
     assert kills >= 1
     assert run.app.metrics.get("worker.restarts") >= 1
-    assert [name for name, _ in fired] == [f"c{n}" for n in range(CUES)]
-    times = [at for _, at in fired]
+    assert [fire.cue.name for fire in run.fired] == [f"c{n}" for n in range(CUES)]
+    times = [fire.at_s for fire in run.fired]
     assert [b - a for a, b in pairwise(times)] == pytest.approx([WAIT_S] * (CUES - 1), abs=1e-6)
-    # A frame has the last cue that was due by its own time, and no other: none fires late, none early.
-    for at_ns, params in run.fed:
-        due = [number for number, at in enumerate(times) if at <= at_ns / NS]
-        if due and due[-1]:  # the first came from a hand, which the frame at that moment may just have missed
-            assert (params.seed, params.strength) == (1000 + due[-1], due[-1] / 10)
+    run.check_cues(lambda fire: 1000 + int(fire.cue.name[1:]))
     assert {params.seed for _, params in run.fed} == {1, *(1000 + number for number in range(CUES))}
 
 
