@@ -78,7 +78,7 @@ class App:
             self.source.slot, self.ring, self.director.snapshot, self._fed, self.metrics, config.every_frame
         )
         self.stopping = threading.Event()
-        acts = Acts(self.director)
+        self._acts = acts = Acts(self.director)
         commands = {"restart": self.supervisor.restart, **acts.commands}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
         self._closers: list[Callable[[], None]] = [self.ring.unlink, self.ring.close]
@@ -108,7 +108,7 @@ class App:
     def _start_web(self) -> None:
         from bridge.web.server import WebServer
 
-        web = WebServer(self.config, self.store, self.metrics, self.context.preview, self._commands)
+        web = WebServer(self.config, self.store, self.metrics, self.context.preview, self._commands, self._acts)
         self._closers.append(web.stop)
         try:
             web.start()

@@ -14,6 +14,7 @@ from bridge.web.messages import (
     Command,
     Packet,
     Problem,
+    Say,
     Set,
     Shelf,
     ToPage,
@@ -30,7 +31,7 @@ class Client:
     """Lives on the event loop. Its outbox holds the newest message of each kind and picture of each shelf: no queue."""
 
     def __init__(
-        self, socket: WebSocket, pictures: Pictures, obey: Callable[[Client, Set | Command], Awaitable[None]]
+        self, socket: WebSocket, pictures: Pictures, obey: Callable[[Client, Set | Command | Say], Awaitable[None]]
     ) -> None:
         self._socket = socket
         self._pictures = pictures

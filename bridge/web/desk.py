@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 
 from starlette.websockets import WebSocket
 
-from bridge.errors import LiveLatentError
+from bridge.errors import ControlError, LiveLatentError
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
+from bridge.show.acts import Acts
 from bridge.store import ParamStore, Setting
 from bridge.telemetry import READINGS, SHOW, readings
 from bridge.version import __version__
 from bridge.web.catalogue import rows
 from bridge.web.client import Client
-from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Set, Stats, ToPage
+from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Said, Say, Set, Stats, ToPage
 from bridge.web.pictures import Pictures
 
 FIGURES = tuple(Figure(row.address, row.unit, row.doc) for row in (*READINGS, *SHOW))
@@ -29,12 +30,18 @@ class Desk:
     """Lives on the event loop; only `_heard` is called from elsewhere."""
 
     def __init__(
-        self, store: ParamStore, metrics: Metrics, preview: PreviewHub, commands: Mapping[str, Callable[[], None]]
+        self,
+        store: ParamStore,
+        metrics: Metrics,
+        preview: PreviewHub,
+        commands: Mapping[str, Callable[[], None]],
+        acts: Acts | None = None,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._preview = preview
         self._commands = commands
+        self._acts = acts
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
         self._news: dict[str, Setting] = {}
@@ -68,9 +75,11 @@ class Desk:
         finally:
             self._clients.discard(client)
 
-    async def _obey(self, client: Client, message: Set | Command) -> None:
+    async def _obey(self, client: Client, message: Set | Command | Say) -> None:
         if isinstance(message, Set):
             self._set(client, message)
+        elif isinstance(message, Say):
+            await self._say(client, message)
         elif message.name in self._commands:
             try:
                 await asyncio.to_thread(self._commands[message.name])
@@ -78,6 +87,19 @@ class Desk:
                 client.complain(str(error), message.name)
         else:
             client.complain(f"there is no command {message.name[:64]!r}")
+
+    async def _say(self, client: Client, message: Say) -> None:
+        act = self._acts.find(message.address) if self._acts is not None else None
+        try:
+            if act is None:
+                raise ControlError(f"there is no address {message.address!r}")
+            # Some read or write a small file.
+            answer = await asyncio.to_thread(act, message.args, None)
+        except LiveLatentError as error:
+            client.complain(str(error), message.address)
+            return
+        if answer is not None:
+            client.tell(f"said.{message.address}", Said(message.address, answer))
 
     def _set(self, client: Client, message: Set) -> None:
         try:

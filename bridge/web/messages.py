@@ -50,7 +50,15 @@ class Command(msgspec.Struct, tag_field="type", tag="command", frozen=True, forb
     name: str
 
 
-FromPage = Set | Watch | Ack | Command
+class Say(msgspec.Struct, tag_field="type", tag="say", frozen=True, forbid_unknown_fields=True):
+    """Do what this OSC address does, with these arguments: a look, a cue, a schedule (bridge/show/acts.py)."""
+
+    address: Annotated[str, msgspec.Meta(max_length=128)]
+    """Without the prefix: `look/recall`."""
+    args: Annotated[tuple[Value, ...], msgspec.Meta(max_length=8)] = ()
+
+
+FromPage = Set | Watch | Ack | Command | Say
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -116,7 +124,14 @@ class Problem(msgspec.Struct, tag_field="type", tag="problem", frozen=True):
     name: str = ""
 
 
-ToPage = Hello | Change | Stats | Problem
+class Said(msgspec.Struct, tag_field="type", tag="said", frozen=True):
+    """The answer to a Say that has one."""
+
+    address: str
+    args: tuple[str | float, ...]
+
+
+ToPage = Hello | Change | Stats | Problem | Said
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bridge.config import Config
 from bridge.errors import DriverError
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
+from bridge.show.acts import Acts
 from bridge.store import ParamStore
 from bridge.web.address import host_names, lan_address, listen, listen_host
 from engines import paths
@@ -42,12 +43,14 @@ class WebServer:
         metrics: Metrics,
         preview: PreviewHub,
         commands: Mapping[str, Callable[[], None]],
+        acts: Acts | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._metrics = metrics
         self._preview = preview
         self._commands = commands
+        self._acts = acts
         self._token = ""
         self._port = 0
         self._socket: socket.socket | None = None
@@ -111,7 +114,7 @@ class WebServer:
         from bridge.web.routes import make_app
 
         assert self._socket is not None
-        desk = Desk(self._store, self._metrics, self._preview, self._commands)
+        desk = Desk(self._store, self._metrics, self._preview, self._commands, self._acts)
         app = make_app(desk, self._preview, self._token, host_names(self._config.lan.enabled))
         self._server = uvicorn.Server(
             uvicorn.Config(

@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from bridge.config import Config, LanConfig, WebConfig
 from bridge.errors import ConfigError, WorkerError
-from bridge.telemetry import READINGS
+from bridge.telemetry import READINGS, SHOW
 from bridge.web import pictures
 from bridge.web.messages import HEADER, MAX_MESSAGE_BYTES
 from bridge.web.pictures import IN_FLIGHT, encode_jpeg
@@ -253,7 +253,7 @@ def test_the_hello_describes_everything(stage: Stage, visitor: Visitor) -> None:
         hello = hear(page, "hello")
         assert [row["name"] for row in hello["table"]] == list(table())
         assert hello["values"]["seed"] == 77
-        assert [figure["address"] for figure in hello["figures"]] == [row.address for row in READINGS]
+        assert [figure["address"] for figure in hello["figures"]] == [row.address for row in (*READINGS, *SHOW)]
         assert hello["commands"] == ["reset", "broken"]
 
 
@@ -516,3 +516,24 @@ def test_the_store_survives_the_page(stage: Stage) -> None:
     stage.server.stop()
     stage.store.set("seed", 5)
     assert stage.store.snapshot().seed == 5
+
+
+def test_looks_cues_and_schedules_by_their_osc_addresses(stage: Stage, visitor: Visitor) -> None:
+    with visitor.talk() as page:
+        say(page, type="set", values={"strength": 0.25})
+        hear(page, "hello")
+        say(page, type="say", address="look/save", args=["from the page"])
+        say(page, type="say", address="look/list")
+        assert "from the page" in hear(page, "said")["args"]
+        stage.store.set("strength", 0.75)
+        say(page, type="say", address="look/recall", args=["from the page", 0])
+        hear(page, "change", lambda message: message["values"].get("strength") == 0.25)
+        for address, args, sentence in (
+            ("look/recall", ["../x"], "name is up to 40"),
+            ("nowhere", [], "there is no address"),
+            ("cue/jump", [1], "no show is loaded"),
+        ):
+            say(page, type="say", address=address, args=args)
+            assert sentence in hear(page, "problem")["text"]
+        say(page, type="say", address="look/list", args=[1] * 9)
+        assert "not a message we know" in hear(page, "problem")["text"]

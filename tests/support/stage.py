@@ -14,6 +14,8 @@ from bridge.config import Config, WebConfig
 from bridge.frame import Frame, Pixels, Stamps
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
+from bridge.show.acts import Acts
+from bridge.show.director import Director
 from bridge.store import ParamStore
 from bridge.web.server import WebServer
 from pipelines.params import Params
@@ -43,12 +45,14 @@ class Stage:
         self.metrics = Metrics()
         self.hub = PreviewHub()
         self.commands = commands or {}
+        self.director = Director(self.store, self.metrics)
+        self.acts = Acts(self.director)
         self.server = self._serve()
         self._stopped = threading.Event()
         self._painter: threading.Thread | None = None
 
     def _serve(self) -> WebServer:
-        return WebServer(self.config, self.store, self.metrics, self.hub, self.commands)
+        return WebServer(self.config, self.store, self.metrics, self.hub, self.commands, self.acts)
 
     def start(self) -> Stage:
         self.server.start()
