@@ -52,14 +52,9 @@ class App:
         self.metrics = self.context.metrics
         self.metrics.gauge("version", f"{__version__} {component_hash()}")
         self.registry = Registry.open()
-        self.store = ParamStore(
-            initial_params(config, self.registry),
-            {
-                "models": self.registry.ids,
-                "controlnets": self.registry.controlnet_ids,
-                "loras": self.registry.lora_ids,
-            },
-        )
+        reg = self.registry
+        self._ids = {"models": reg.ids, "controlnets": reg.controlnet_ids, "loras": reg.lora_ids}
+        self.store = ParamStore(initial_params(config, reg), self._ids)
         self.director = opened(config, self.store, self.metrics)
         self.context.main_tasks.append(self.director.tick)
         self.output = Output(self.metrics)
@@ -106,9 +101,20 @@ class App:
         log.info("source %s → %s; OSC on port %d", self.config.source, ", ".join(self.config.sinks), self.control.port)
 
     def _start_web(self) -> None:
+        from bridge.web.oscquery import OscQuery
         from bridge.web.server import WebServer
 
-        web = WebServer(self.config, self.store, self.metrics, self.context.preview, self._commands, self._acts)
+        config, store, metrics = self.config, self.store, self.metrics
+        query = OscQuery(config.osc.prefix, lambda: self.control.port, store, metrics, self._ids)
+        web = WebServer(
+            config,
+            store,
+            metrics,
+            self.context.preview,
+            self._commands,
+            self._acts,
+            query if config.osc.query else None,
+        )
         self._closers.append(web.stop)
         try:
             web.start()

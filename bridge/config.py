@@ -23,6 +23,12 @@ class OscConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Telemetry messages per second and address."""
     streamdiffusiontd: bool = False
     """Hear StreamDiffusionTD's addresses too, and tell what its component listens for: docs/streamdiffusiontd.md."""
+    query: bool = True
+    """Answer OSCQuery, so that other programs find every address by themselves. Runs with the page alone."""
+    query_port: Port = 9090
+    """TCP port that answers; 0, or one that is taken, takes a free one."""
+    announce: bool = True
+    """Let them find it without an address; needs the package zeroconf."""
 
 
 class WebConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

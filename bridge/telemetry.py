@@ -64,12 +64,12 @@ READINGS = (
 )
 
 SHOW = (
-    Reading("/look", "look", str, "", "The look that was recalled or saved last.", 40),
-    Reading("/cue", "cue", str, "", "The cue that is on, with its number.", 64),
+    Reading("/look/now", "look", str, "", "The look that was recalled or saved last.", 40),
+    Reading("/cue/now", "cue", str, "", "The cue that is on, with its number.", 64),
     Reading("/cue/next", "cue.next", str, "", "The cue after it.", 64),
     Reading("/cue/in", "cue.in", float, "s", "Until that one fires by itself; -1 if it waits for a hand."),
     Reading("/beat", "beat", float, "", "Where in the bar the show is: 1 is its first beat."),
-    Reading("/schedules", "schedule.active", str, "", "Parameters that schedules move, those in hand marked so."),
+    Reading("/schedule/active", "schedule.active", str, "", "Parameters that schedules move, those in hand marked so."),
 )
 """A datagram of its own."""
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from bridge.errors import ConfigError, ControlError
 from bridge.load_config import Layer, near, parts, read_file
 from bridge.ramp import RampCurve
-from bridge.show.looks import safe_name, write
+from bridge.show.looks import make_room, safe_name, write
 from engines import paths
 
 MAX_CUES = 1000
@@ -127,6 +127,7 @@ def cue_parts(cue: Cue, where: str = "") -> tuple[Mapping[str, Any], Mapping[str
 def save_show(show: Show, name: str) -> Path:
     """Write it into the user's folder. Raises ControlError."""
     path = paths.home() / "shows" / f"{safe_name(name, 'a show')}.toml"
+    make_room(path, "shows")
     write(path, as_toml(show))
     return path
 

@@ -67,10 +67,8 @@ class Library:
 
     def save(self, look: Look) -> Path:
         """Write it into the user's folder, over one of that name. Raises ControlError."""
-        folder = paths.home() / "looks"
-        path = folder / f"{safe_name(look.name)}.toml"
-        if not path.exists() and folder.is_dir() and sum(1 for _ in folder.glob("*.toml")) >= MAX_SAVED:
-            raise ControlError(f"there are {MAX_SAVED} saved looks: delete some")
+        path = paths.home() / "looks" / f"{safe_name(look.name)}.toml"
+        make_room(path, "looks")
         write(path, as_toml(look))
         return path
 
@@ -102,6 +100,12 @@ def as_toml(look: Look) -> str:
     if look.schedules:
         lines += ["", "[schedule]", *(f"{name} = {_literal(text)}" for name, text in look.schedules.items())]
     return "\n".join(lines) + "\n"
+
+
+def make_room(path: Path, what: str) -> None:
+    """Raises ControlError when there are as many files beside this new one as a stranger may make."""
+    if not path.exists() and path.parent.is_dir() and sum(1 for _ in path.parent.glob("*.toml")) >= MAX_SAVED:
+        raise ControlError(f"there are {MAX_SAVED} saved {what}: delete some")
 
 
 def write(path: Path, text: str) -> None:

@@ -18,12 +18,13 @@ from pythonosc.udp_client import SimpleUDPClient
 
 from bridge.clock import NS
 from bridge.config import LanConfig, OscConfig
-from bridge.control import ERRORS_PER_S, Control
+from bridge.control import Control
 from bridge.errors import ConfigError, WorkerError
+from bridge.grumble import ERRORS_PER_S
 from bridge.metrics import Metrics
 from bridge.osc import Bundle, Message, build, bundle, message, parse
 from bridge.store import ParamStore
-from bridge.telemetry import READINGS
+from bridge.telemetry import READINGS, SHOW
 from pipelines.params import Params, table
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -272,12 +273,10 @@ def test_a_subscriber_gets_everything_then_changes_and_telemetry(rig: Rig, peer:
     assert peer.hear_message("/ll/state").args == ("running",)
     rig.store.set("seed", 1234)
     assert peer.hear_message("/ll/seed").args == (1234,)
-    addresses = {f"/ll{row.address}" for row in READINGS}
-    while True:
-        packet = peer.hear()
-        if isinstance(packet, Bundle):
-            assert {m.address for m in packet.messages()} == addresses
-            break
+    for rows in (READINGS, SHOW):
+        while not isinstance(packet := peer.hear(), Bundle):
+            pass
+        assert {m.address for m in packet.messages()} == {f"/ll{row.address}" for row in rows}
     peer.say(message("/ll/unsubscribe"))
     peer.say(message("/ll/ping", 1))
     peer.hear_message("/ll/pong")
@@ -292,7 +291,7 @@ def test_two_surfaces_see_each_others_moves_and_not_their_own(rig: Rig, join: Jo
         surface.hear_message(LAST)  # the last of what a new subscriber is told
     one.say(message("/ll/strength", 0.125))
     assert other.hear_message("/ll/strength").args == (0.125,)
-    assert one.hears_nothing_but(*[f"/ll{row.address}" for row in READINGS])
+    assert one.hears_nothing_but(*[f"/ll{row.address}" for row in (*READINGS, *SHOW)])
     other.say(message("/ll/strength", 0.25))
     assert one.hear_message("/ll/strength").args == (0.25,)
 

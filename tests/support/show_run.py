@@ -74,11 +74,21 @@ class Run:
 
     def check_cues(self, seed: Callable[[Fire], int]) -> None:
         """A frame has the last cue that was due by its own time, and no other: none fires late, none early."""
+        fed = list(self.fed)  # before what has fired by then: both go on growing
         times = [fire.at_s for fire in self.fired]
         seeds = [seed(fire) for fire in self.fired]
         last = -1
-        for at_ns, params in self.fed:
+        for at_ns, params in fed:
             while last + 1 < len(times) and times[last + 1] <= at_ns / NS:
                 last += 1
             if last > 0:  # the first came from a hand, which the frame at that moment may just have missed
                 assert params.seed == seeds[last], (at_ns / NS, times[last])
+
+    def lateness(self) -> list[float]:
+        """Seconds from each cue's time to the first frame that was fed after it, sorted."""
+        fed, out, place = [at_ns / NS for at_ns, _ in self.fed], [], 0
+        for fire in self.fired[1:]:
+            while place < len(fed) and fed[place] < fire.at_s:
+                place += 1
+            out += [fed[place] - fire.at_s] if place < len(fed) else []
+        return sorted(out)
