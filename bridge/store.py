@@ -15,13 +15,15 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple, Protocol
 
 import msgspec
 
 from bridge.clock import from_seconds, now_ns, seconds
 from bridge.errors import ParamError
 from bridge.ramp import Ramp, RampCurve
+from bridge.setting import Drives
+from bridge.setting import Setting as Setting
+from bridge.setting import Value as Value
 from bridge.words import near, short
 from pipelines.coming import Coming
 from pipelines.params import Params, ParamSpec, table
@@ -29,36 +31,9 @@ from pipelines.promptlang.timeline import Timeline
 
 log = logging.getLogger("livelatent.store")
 
-Value = bool | int | float | str
 
 MAX_RAMP_S = 3600.0
 FADE = "prompt_fade"
-
-
-class Setting(NamedTuple):
-    """A change that has passed every check; applying it can't fail."""
-
-    name: str
-    value: Value
-    over_s: float | None = None
-    """Seconds that the message gave; None if it gave none."""
-    origin: object = None
-    """Who asked. That one is not told of its own change."""
-    curve: RampCurve = "linear"
-
-
-class Drives(Protocol):
-    """What moves rows by itself. Called under the store's lock, so it must not call the store."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether it moves any."""
-
-    def taken(self, name: str) -> Value | None:
-        """Somebody else moves this row: from where?"""
-
-    def move(self, at_ns: int, values: dict[str, Value]) -> None:
-        """Overwrite what it moves."""
 
 
 class ParamStore:
@@ -223,7 +198,7 @@ class ParamStore:
     def values(self) -> dict[str, Value]:
         """Where every row is or is going: what a control shows."""
         with self._lock:
-            return dict(self._targets)
+            return {**self._targets, **(self._drives.moved() if self._drives is not None else {})}
 
     # Telling others
 

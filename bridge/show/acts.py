@@ -25,7 +25,9 @@ Act = Callable[[Args, object], "Answer | None"]
 """(arguments, who asked) → what to answer with. Raises LiveLatentError with a sentence."""
 
 ACTS = {
-    "look/recall": "`NAME [seconds] [curve]`: go to a look. Curves: " + ", ".join(RAMP_CURVES) + ".",
+    "look/recall": "`NAME [seconds] [curve] [beat or bar]`: go to a look, now or with the next beat or bar. Curves: "
+    + ", ".join(RAMP_CURVES)
+    + ".",
     "look/save": "`NAME`: keep the running state as a look in your own folder.",
     "look/delete": "`NAME`: delete a look of your own.",
     "look/list": "Answered with the looks' names.",
@@ -91,12 +93,15 @@ class Acts:
         return None
 
     def _look_recall(self, args: Args, origin: object) -> None:
-        _count(args, 1, 3)
+        _count(args, 1, 4)
         seconds = _amount(args, 1) if len(args) > 1 else None
         curve = args[2] if len(args) > 2 else "linear"
         if curve not in RAMP_CURVES:
             raise ControlError(f"a curve is {' | '.join(RAMP_CURVES)}")
-        self._director.recall(_text(args, 0), seconds, cast(RampCurve, curve))
+        quantise = args[3] if len(args) > 3 else ""
+        if quantise not in ("", "beat", "bar"):
+            raise ControlError("a recall waits for a beat or a bar")
+        self._director.recall(_text(args, 0), seconds, cast(RampCurve, curve), quantise, origin)
 
     def _look_save(self, args: Args, origin: object) -> None:
         self._director.save(_text(args, 0))

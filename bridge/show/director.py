@@ -17,7 +17,7 @@ from bridge.errors import ConfigError, ControlError, LiveLatentError, ParamError
 from bridge.metrics import Metrics
 from bridge.ramp import RampCurve
 from bridge.show import cues
-from bridge.show.cues import Cue, Show
+from bridge.show.cues import Cue, Quantise, Show
 from bridge.show.drives import Drives
 from bridge.show.looks import Library, Look, saved_rows
 from bridge.show.player import Player
@@ -41,6 +41,8 @@ class Director:
         self.looks = Library()
         self._walk: tuple[int, Move] | None = None
         """A walk of the seeds, and when it is over."""
+        self._asked: tuple[int, Callable[[int], None]] | None = None
+        """A recall that waits for its beat: when, and what."""
         self.player: Player | None = None
         self._path: Path | None = None
         self._stamp = 0
@@ -54,6 +56,9 @@ class Director:
         with self.lock:
             if self._walk is not None and at_ns >= self._walk[0]:
                 self._end_walk(at_ns)
+            if self._asked is not None and at_ns >= self._asked[0]:
+                (when_ns, recall), self._asked = self._asked, None
+                recall(when_ns)
             if self.player is not None:
                 for cue, when in self.player.advance(seconds(at_ns)):
                     self._fire(cue, when)
@@ -102,13 +107,32 @@ class Director:
     # Looks
 
     def recall(
-        self, name: object, over_s: float | None = None, curve: RampCurve = "linear", origin: object = None
+        self,
+        name: object,
+        over_s: float | None = None,
+        curve: RampCurve = "linear",
+        quantise: Quantise = "",
+        origin: object = None,
     ) -> None:
-        """Go to a look, at once or in `over_s` seconds."""
+        """Go to a look, at once or with the next beat or bar, in `over_s` seconds. Of several that wait, the last."""
         with self.lock:
             look = self.looks.get(name)
-            self._apply(look.values, look.schedules, over_s, curve, self._clock(), origin)
-            self._metrics.gauge("look", look.name)
+            plan(self._store, look.values, over_s, curve)  # what is wrong is told now, and not on the beat
+
+            def begin(at_ns: int) -> None:
+                try:
+                    self._apply(look.values, look.schedules, over_s, curve, at_ns, origin)
+                    self._metrics.gauge("look", look.name)
+                except LiveLatentError as error:
+                    self._metrics.gauge("error", str(error))
+
+            at_s, tempo = seconds(self._clock()), self.drives.tempo
+            if quantise:
+                beats = 1.0 if quantise == "beat" else float(tempo.per_bar)
+                self._asked = from_seconds(tempo.next_after(at_s, beats)), begin
+            else:
+                self._asked = None
+                begin(self._clock())
 
     def _apply(
         self,

@@ -124,6 +124,11 @@ class Drives:
             self._report()
             return driven.last
 
+    def moved(self) -> dict[str, Value]:
+        """Where each row that moves was at the last frame."""
+        with self._lock:
+            return {n: d.last for n, d in self._driven.items() if not d.latched and d.last is not None}
+
     def move(self, at_ns: int, values: dict[str, Value]) -> None:
         """Overwrite what schedules move, for a frame at this time."""
         at_s = seconds(at_ns)

@@ -112,12 +112,13 @@ def test_of_inputs_the_last_value_counts_and_of_acts_the_order(port: Port) -> No
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        (("/ll/look/recall",), "1 to 3 arguments"),
+        (("/ll/look/recall",), "1 to 4 arguments"),
         (("/ll/look/recall", 7), "argument 1 is text"),
         (("/ll/look/recall", "low", "soon"), "argument 2 is a finite number"),
         (("/ll/look/recall", "low", float("nan")), "argument 2 is a finite number"),
         (("/ll/look/recall", "low", -1.0), "the seconds must be"),
         (("/ll/look/recall", "low", 1.0, "wild"), "a curve is linear"),
+        (("/ll/look/recall", "low", 1.0, "ease", "soon"), "a beat or a bar"),
         (("/ll/look/recall", "../../etc/passwd"), "name is up to 40"),
         (("/ll/look/save", "../x"), "name is up to 40"),
         (("/ll/show/load", "../x"), "name is up to 40"),

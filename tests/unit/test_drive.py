@@ -87,6 +87,11 @@ def test_a_mapped_input_rises_with_its_attack_and_falls_with_its_release() -> No
     assert float(play("map bass 0 1", 1.0, in_bass=7.0)) == 1.0
 
 
+def test_a_length_gives_max_f_and_begins_again() -> None:
+    drive = compile_drive("0:(max_f + t)", length=40)
+    assert drive(Instant(3.0, 45.0, 0.0), Shared({}, 4.0)) == 39.0 + 5.0
+
+
 def test_a_text_schedule_gives_texts() -> None:
     assert play('0s:("lcm"), 2s:("tcd")', 3.0) == "tcd"
 

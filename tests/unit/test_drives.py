@@ -41,6 +41,14 @@ def test_a_schedule_moves_its_parameter_every_frame_and_nothing_else(store: Para
     assert seen[-1].mix == before.mix
 
 
+def test_who_asks_is_told_where_a_moving_row_is(store: ParamStore, drives: Drives) -> None:
+    drives.attach("strength", "0s:(0), 10s:(1)", at_ns=T0)
+    store.snapshot(at(4))
+    assert store.values()["strength"] == pytest.approx(0.4)
+    store.set("strength", 0.8, at_ns=at(4))
+    assert store.values()["strength"] == 0.8
+
+
 def test_a_hand_takes_over_from_where_the_schedule_is_until_it_is_released(store: ParamStore, drives: Drives) -> None:
     drives.attach("strength", "0s:(0), 10s:(1)", at_ns=T0)
     assert store.snapshot(at(4)).strength == pytest.approx(0.4)

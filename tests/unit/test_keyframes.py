@@ -92,6 +92,10 @@ def test_keys_may_be_seconds_or_beats_and_the_schedule_may_begin_again() -> None
     assert parse('0:(1), "max_f/2+5":(0)', 40).at(25, {}) == 0.0
 
 
+def test_max_f_is_the_last_frame() -> None:
+    assert parse("0:(max_f)").series(40)[0] == 39.0
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -119,6 +119,19 @@ def test_numbers_move_along_the_curve_and_the_rest_changes_at_once() -> None:
     assert theatre.gauge("look") == "far"
 
 
+def test_a_recall_may_wait_for_the_bar_and_the_last_one_counts() -> None:
+    theatre = Theatre(strength=0.2)
+    write_look("far", "[params]\nstrength = 0.6\n")
+    write_look("near", "[params]\nstrength = 0.3\n")
+    theatre.director.downbeat()
+    theatre.after(0.5)
+    theatre.director.recall("near", None, "linear", "bar")
+    theatre.director.recall("far", 1.0, "linear", "bar")
+    assert theatre.after(1.4).strength == 0.2
+    assert theatre.after(0.6).strength == pytest.approx(0.4)  # the bar of four beats at 120 began half a second ago
+    assert theatre.after(9.0).strength == 0.6
+
+
 def test_prompts_cross_fade_in_the_seconds_of_the_recall() -> None:
     theatre = Theatre()
     write_look("ink", '[params]\nprompt = "ink"\n')
