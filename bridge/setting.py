@@ -32,8 +32,8 @@ class Drives(Protocol):
     def taken(self, name: str) -> Value | None:
         """Somebody else moves this row: from where?"""
 
-    def move(self, at_ns: int, values: dict[str, Value]) -> None:
-        """Overwrite what it moves."""
+    def move(self, at_ns: int, values: dict[str, Value]) -> dict[str, float] | None:
+        """Overwrite what it moves. The live variables that the prompt asks for, by name."""
 
     def moved(self) -> Mapping[str, Value]:
         """What it moved last."""

@@ -183,14 +183,14 @@ class ParamStore:
             values[name] = ramp.at(at_ns)
             if ramp.done(at_ns):
                 del self._ramps[name]
-        if self._drives is not None:
-            self._drives.move(at_ns, values)
+        live = self._drives.move(at_ns, values) if self._drives is not None else None
         if self._fade is not None:
             values[FADE] = self._fade
             self._fade_seen = True
         self._line = self._line.turn(seconds(at_ns), float(values["prompt_rate"]), float(values["prompt_fps"]))
         last = self._last
-        fresh = Params(version=last.version, coming=self._coming, prompt_line=self._line, **values)  # type: ignore[arg-type]  # one type per row, checked by coerce
+        hints = {"coming": self._coming, "live": live, "prompt_line": self._line}
+        fresh = Params(version=last.version, **hints, **values)  # type: ignore[arg-type]  # one type per row, checked by coerce
         if fresh != last:
             self._last = msgspec.structs.replace(fresh, version=last.version + 1)
         self._dirty = False

@@ -117,6 +117,7 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     version: int = 0
     coming: Coming | None = None  # no row: what the worker may make ready meanwhile
+    live: dict[str, float] | None = None  # beat, bar, phase and inputs, where the prompt asks for them
     prompt_line: Timeline | None = None  # how far the prompt has come; None: count from when it comes up
 
     prompt: Annotated[str, Row("prompt", "encode")] = "neon"

@@ -174,7 +174,8 @@ class DiffusionStream:
 
     def _values(self, params: Params) -> dict[str, float]:
         """What mathematics in a prompt may use besides the prompt's own time."""
-        return {"f": self._moment.frame, "seed": params.seed, "s": params.seed, "strength": params.strength}
+        own = {"f": self._moment.frame, "seed": params.seed, "s": params.seed, "strength": params.strength}
+        return own | (params.live or {})
 
     def reset(self) -> None:
         """Forget the past: the next frame is painted as a stream's first."""

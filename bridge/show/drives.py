@@ -7,9 +7,11 @@ A move of the same parameter by hand takes over (a latch) until it is released.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bridge.clock import now_ns, seconds
 from bridge.errors import ParamError
@@ -24,6 +26,7 @@ Value = bool | int | float | str
 
 MAX_INPUTS = 256
 MAX_LENGTH = 1e6
+_LIVE = re.compile(r"\b(?:beat|bar|phase|in\.[A-Za-z_]\w{0,31})\b", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Drives:
         self._driven: dict[str, Driven] = {}
         self._inputs: dict[str, float] = {}
         self._fps = 15.0
+        self._prompt_lives = False
         self.tempo = Tempo(seconds(clock()))
 
     # What others ask
@@ -112,7 +116,7 @@ class Drives:
     @property
     def busy(self) -> bool:
         """Whether a frame without any change has other values than the one before it."""
-        return any(not driven.latched for driven in self._driven.values())
+        return self._prompt_lives or any(not driven.latched for driven in self._driven.values())
 
     def taken(self, name: str) -> Value | None:
         """Somebody moves this row by hand. Where the schedule had it, if one did."""
@@ -129,20 +133,23 @@ class Drives:
         with self._lock:
             return {n: d.last for n, d in self._driven.items() if not d.latched and d.last is not None}
 
-    def move(self, at_ns: int, values: dict[str, Value]) -> None:
-        """Overwrite what schedules move, for a frame at this time."""
+    def move(self, at_ns: int, values: dict[str, Value]) -> dict[str, float] | None:
+        """Overwrite what schedules move, for a frame at this time. The live variables that the prompt asks for."""
         at_s = seconds(at_ns)
         with self._lock:
             self.tempo.turn(at_s, float(values["tempo"]), int(values["beats_per_bar"]))
             self._fps = float(values["prompt_fps"])
-            if not self._driven:
-                return
+            wanted = _live(f"{values['prompt']}{values['negative']}")
+            self._prompt_lives = bool(wanted)
+            if not (self._driven or wanted):
+                return None
             shared = self._shared(at_s, values)
             for driven in self._driven.values():
                 if not driven.latched:
                     self._move(driven, at_s, shared)
                     if driven.last is not None:
                         values[driven.spec.name] = driven.last
+            return {name: shared.values[name] for name in wanted if name in shared.values} or None
 
     def _shared(self, at_s: float, values: Mapping[str, Value]) -> Shared:
         beat, per_bar = self.tempo.beat(at_s), float(self.tempo.per_bar)
@@ -162,6 +169,12 @@ class Drives:
     def _report(self) -> None:
         parts = (d.spec.address + " (held)" * d.latched for d in self._driven.values())
         self._metrics.gauge("schedule.active", " ".join(parts))
+
+
+@lru_cache(maxsize=16)
+def _live(text: str) -> tuple[str, ...]:
+    """The live variables in a prompt's mathematics."""
+    return tuple(sorted(set(_LIVE.findall(text)))) if "`" in text else ()
 
 
 def scheduled(name: str) -> ParamSpec:

@@ -9,7 +9,7 @@ from bridge.errors import ParamError
 from bridge.metrics import Metrics
 from bridge.show.drives import MAX_INPUTS, Drives
 from bridge.store import ParamStore
-from pipelines.params import Params
+from pipelines.params import Params, pack, unpack
 
 T0 = 10**15
 """Later than any clock of a test machine."""
@@ -113,6 +113,25 @@ def test_the_frames_of_keys_bend_with_their_rate(store: ParamStore, drives: Driv
     store.set("prompt_fps", 30, at_ns=at(2))
     store.snapshot(at(2))
     assert store.snapshot(at(3)).strength == pytest.approx(0.6)
+
+
+def test_a_prompt_with_live_variables_gets_them_with_every_frame_and_no_other_does(
+    store: ParamStore, drives: Drives
+) -> None:
+    drives.put({"kick": 0.25, "snare": 1.0})
+    store.set("prompt", "in.kick of the beat", at_ns=T0)
+    quiet = store.snapshot(at(0))
+    assert quiet.live is None
+    assert store.snapshot(at(1)) is quiet
+    store.set("prompt", "ink:`in.kick*phase` | neon:`1 - in.kick`", at_ns=at(1))
+    first, second = store.snapshot(at(2)), store.snapshot(at(2.1))
+    assert first.live is not None
+    assert second.live is not None
+    assert first.live.keys() == {"in.kick", "phase"}
+    assert first.live["in.kick"] == 0.25
+    assert second.live["phase"] != first.live["phase"]
+    assert second.version == first.version + 1
+    assert unpack(pack(second)) == second
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -280,6 +281,18 @@ def test_no_prompt_stops_a_stream(stream):
         assert notes["prompt.error"] == ""
         assert notes["guard.held"] == 0
     assert not np.array_equal(picture, first)
+
+
+def test_what_the_show_knows_reaches_the_prompts_weights(stream):
+    wish = Params(prompt="a:`in.kick` | b:`1-in.kick`", prompt_fade=0.0)
+
+    def embedded(kick: float) -> torch.Tensor:
+        stream.tune(msgspec.structs.replace(wish, live={"in.kick": kick}))
+        return stream.prompter._target[0].clone()
+
+    low, high, again = embedded(0.25), embedded(0.75), embedded(0.25)
+    assert torch.equal(low, again)
+    assert not torch.allclose(low, high)
 
 
 def test_clip_skip_is_another_embedding(stream):
