@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bridge.clock import from_seconds, now_ns, seconds
-from bridge.errors import ConfigError, ControlError, LiveLatentError, ParamError
+from bridge.errors import ConfigError, ControlError, LiveLatentError
 from bridge.metrics import Metrics
 from bridge.ramp import RampCurve
 from bridge.show import cues
@@ -242,25 +242,34 @@ class Director:
 
     def tick(self) -> None:
         """Take over a file that was edited, and say how the show stands."""
+        path, stamp = self._path, self._stamp
+        if path is not None:
+            self._reread(path, stamp)
         with self.lock:
-            self._reread()
             self._report(seconds(self._clock()))
 
-    def _reread(self) -> None:
-        if self._path is None or self.player is None:
-            return
+    def _reread(self, path: Path, before: int) -> None:
         try:
-            stamp = self._path.stat().st_mtime_ns
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
-            self.player.replace(cues.read_show(self._path))
-            log.info("the show %s was edited: taken over", self._path.stem)
-        except (OSError, ConfigError, ParamError) as error:
-            # Half a file of an editor, or a mistake in it: the list goes on as it was.
+            stamp = path.stat().st_mtime_ns
+        except OSError:
+            return  # an editor is just putting another in its place, or it is gone: the list plays on
+        if stamp == before:
+            return
+        show = None
+        try:
+            show = cues.read_show(path)  # which may take its time: no frame waits for it
+        except ConfigError as error:
+            # Half a file, or a mistake in it: the list goes on as it was.
             log.warning("the show keeps its former cues: %s", error)
             self._metrics.gauge("error", str(error))
-        self._look_ahead()
+        with self.lock:
+            if path != self._path or self._stamp != before or self.player is None:
+                return  # another one was put on meanwhile
+            self._stamp = stamp
+            if show is not None:
+                self.player.replace(show)
+                self._look_ahead()
+                log.info("the show %s was edited: taken over", path.stem)
 
     def _report(self, at_s: float) -> None:
         tempo, player = self.drives.tempo, self.player

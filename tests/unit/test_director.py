@@ -98,6 +98,8 @@ def test_an_edited_file_is_taken_over_while_it_plays_and_a_broken_one_is_not(the
     os.utime(path, ns=(2, 2))
     assert "wait is seconds" in str(theatre.gauge("error"))
     assert theatre.gauge("cue.next") == "3 three"
+    path.unlink()
+    assert theatre.gauge("cue.next") == "3 three"
 
 
 def test_a_cue_whose_look_is_gone_is_told_and_the_list_goes_on(theatre: Theatre) -> None:
