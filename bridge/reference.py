@@ -17,7 +17,7 @@ from bridge.osc import MAX_ADDRESS, MAX_DEPTH, MAX_PACKET, MAX_PARTS
 from bridge.show.acts import ACTS
 from bridge.store import MAX_RAMP_S
 from bridge.subscribers import MAX_PEERS
-from bridge.telemetry import NOTES, READINGS, SHOW, Reading
+from bridge.telemetry import READINGS, SHOW, Reading
 from pipelines.loraslots import SLOTS
 from pipelines.params import MAX_TEXT_BYTES, UNITS, ParamSpec, table
 

@@ -30,7 +30,11 @@ from bridge.web.oscquery import OscQuery
 from bridge.web.server import WebServer
 from pipelines.params import Params, table
 
-IDS = {"models": lambda: ("pocket", "sd-turbo"), "controlnets": lambda: ("none", "pocket-edge")}
+IDS = {
+    "models": lambda: ("pocket", "sd-turbo"),
+    "controlnets": lambda: ("none", "pocket-edge"),
+    "loras": lambda: ("none",),
+}
 DEADLINE_S = 20.0
 
 

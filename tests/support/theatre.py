@@ -19,7 +19,10 @@ class Theatre:
     def __init__(self, **initial: object) -> None:
         self.at_ns = T0 + 10**15  # later than the clock that the store was made with
         self.metrics = Metrics()
-        self.store = ParamStore(Params(**initial), {"models": lambda: ("pocket",), "controlnets": lambda: ("none",)})  # type: ignore[arg-type]
+        self.store = ParamStore(
+            Params(**initial),
+            {"models": lambda: ("pocket",), "controlnets": lambda: ("none",), "loras": lambda: ("none",)},
+        )  # type: ignore[arg-type]
         self.director = Director(self.store, self.metrics, lambda: self.at_ns)
         self.frame()
 
