@@ -12,3 +12,8 @@ class Coming(msgspec.Struct, frozen=True, array_like=True):
     """Prompt and negative prompt; None if they stay."""
     controlnets: tuple[str, ...]
     """Ids that no unit names yet."""
+    loras: tuple[str, ...] = ()
+    """Ids that no slot names yet."""
+
+
+NOTHING_COMES = Coming(None, ())

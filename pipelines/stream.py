@@ -16,6 +16,7 @@ from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
 from engines.pose import load_pose
 from engines.registry import Registry
+from pipelines.coming import NOTHING_COMES
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.loras import Loras, weights_of
@@ -166,11 +167,12 @@ class DiffusionStream:
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
         slots = weights_of(params.loras())
-        self.loras.ask([*slots, *self.prompter.named])
+        coming = params.coming or NOTHING_COMES
+        self.loras.ask([*slots, *self.prompter.named, *coming.loras])
         self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line, slots)
-        if params.coming is not None and params.coming.texts is not None:
-            self.prompter.foresee(*params.coming.texts, slots)
-        self._nets_ahead = set(params.coming.controlnets) if params.coming is not None else set()
+        if coming.texts is not None:
+            self.prompter.foresee(*coming.texts, slots)
+        self._nets_ahead = set(coming.controlnets)
 
     def _values(self, params: Params) -> dict[str, float]:
         """What mathematics in a prompt may use besides the prompt's own time."""

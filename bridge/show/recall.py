@@ -5,13 +5,14 @@ And what the worker may make ready before it begins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bridge.ramp import RampCurve
 from bridge.store import ParamStore, Setting, Value
-from engines.modelfile import NO_CONTROLNET
+from engines.modelfile import NO_CONTROLNET, NO_LORA
 from pipelines.coming import Coming
+from pipelines.loraslots import SLOTS
 from pipelines.params import UNITS
 
 SEEDS = frozenset({"seed", "seed2", "seed_mix"})
@@ -53,13 +54,19 @@ def plan(
 
 
 def coming(upcoming: Mapping[str, Value], here: Mapping[str, Value]) -> Coming | None:
-    """Of what the next cue sets, what takes time: its texts, and the ControlNets that no unit names yet."""
+    """Of what the next cue sets, what takes time: its texts, and the ControlNets and LoRAs that are not named yet."""
     texts = tuple(str(upcoming.get(name, here[name])) for name in ("prompt", "negative"))
-    new = texts if texts != (here["prompt"], here["negative"]) else None
-    units = [f"control{number}_model" for number in range(1, UNITS + 1)]
-    nets = {str(upcoming[name]) for name in units if name in upcoming} - {str(here[name]) for name in units}
-    nets.discard(NO_CONTROLNET)
-    return Coming((new[0], new[1]) if new else None, tuple(sorted(nets))) if new or nets else None
+    new = (texts[0], texts[1]) if texts != (here["prompt"], here["negative"]) else None
+    nets = _new_ids([f"control{number}_model" for number in range(1, UNITS + 1)], upcoming, here, NO_CONTROLNET)
+    loras = _new_ids([f"lora{number}_id" for number in range(1, SLOTS + 1)], upcoming, here, NO_LORA)
+    return Coming(new, nets, loras) if new or nets or loras else None
+
+
+def _new_ids(
+    rows: Sequence[str], upcoming: Mapping[str, Value], here: Mapping[str, Value], nothing: str
+) -> tuple[str, ...]:
+    wanted = {str(upcoming[name]) for name in rows if name in upcoming}
+    return tuple(sorted(wanted - {nothing} - {str(here[name]) for name in rows}))
 
 
 def _walk(here: Mapping[str, Value], seed: Value) -> dict[str, Value]:

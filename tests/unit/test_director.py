@@ -152,3 +152,9 @@ def test_only_controlnets_that_are_not_there_yet_are_loaded_ahead() -> None:
     wanted = coming({"control1_model": "pocket-edge", "control2_model": "none"}, here)
     assert wanted == Coming(None, ("pocket-edge",))
     assert coming({"control2_model": "pocket-edge"}, {**here, "control1_model": "pocket-edge"}) is None
+
+
+def test_loras_of_the_next_cue_are_loaded_ahead_too() -> None:
+    here = Theatre().store.values()
+    assert coming({"lora2_id": "paint", "lora1_id": "none"}, here) == Coming(None, (), ("paint",))
+    assert coming({"lora2_id": "paint"}, {**here, "lora1_id": "paint"}) is None

@@ -14,6 +14,7 @@ import torch
 
 from engines.base import Build
 from engines.eager import EagerEngine
+from pipelines.coming import Coming
 from pipelines.img2img import step
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
@@ -403,3 +404,13 @@ def test_what_nobody_names_any_more_is_freed(make):
     paint(stream, prompt="ink")
     paint(stream, prompt="neon gold")
     assert [text._bases for text in stream.nets.loras.texts] == [{}]
+
+
+def test_one_that_the_next_cue_names_is_loaded_ahead_and_does_nothing_yet(make):
+    stream = make()
+    plain = paint(stream)
+    assert np.array_equal(paint(stream, coming=Coming(None, (), ("ink",))), plain)
+    assert set(stream.loras.here) == {"ink"}
+    # What it takes is there: the first frame that names it has it, without waiting.
+    acting = stream(FRAME, Params(**slot("ink"), coming=None)).copy()
+    assert not np.array_equal(acting, plain)
