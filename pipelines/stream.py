@@ -22,6 +22,7 @@ from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
 from pipelines.pace import WAITING
 from pipelines.params import Params, Unit
+from pipelines.preprocess.flowcolour import wheel
 from pipelines.preprocess.registry import CHOICES
 from pipelines.preprocess.skeleton import Skeletons
 from pipelines.prompt import Manner, Prompter
@@ -236,8 +237,10 @@ class DiffusionStream:
         if self.nets.load_control is None:
             raise ModelError("this engine runs no ControlNets")
         net = self.nets.load_control(Registry.open().controlnet(name).folder())
-        if net.channels != 3:
-            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has pictures of 3")
+        if net.channels not in (3, 6):
+            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has 3, or 6 for TemporalNet2")
+        if net.channels == 6:
+            wheel(self.nets.device)  # uploaded here, as no frame that is recorded as a graph may
         return net
 
     def _control_notes(self) -> dict[str, float | str]:
