@@ -20,6 +20,7 @@ from bridge.errors import ConfigError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
 from bridge.frame import MAX_PIXELS, Frame
 from bridge.output import Output
+from bridge.own_feed import OwnFeeds
 from bridge.ring import RingWriter
 from bridge.store import ParamStore
 from bridge.supervisor import Supervisor
@@ -58,12 +59,15 @@ class App:
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
         source = make_source(config.source, self.context)
+        self.own = OwnFeeds(config.control_sources.by_unit(), self.context)
         worker = config.worker
         self.spec = StreamSpec(
             engine=worker.engine, device=worker.device, dtype=worker.dtype, threads=worker.threads, fake=worker.fake
         )
         self.ring = RingWriter.create(MAX_PIXELS * 4)
-        self.supervisor = Supervisor(worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped)
+        self.supervisor = Supervisor(
+            worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped, self.own.rings
+        )
         self.turn = Turn(self.output) if config.every_frame else None
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
         self.feeder = Feeder(
@@ -72,7 +76,7 @@ class App:
         self.stopping = threading.Event()
         commands: dict[str, Callable[[], None]] = {"restart": self.supervisor.restart}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands)
-        self._closers: list[Callable[[], None]] = [self.ring.unlink, self.ring.close]
+        self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close]
         self._commands = commands
 
     def start(self) -> None:
@@ -85,6 +89,7 @@ class App:
                 (self.output.start, self.output.stop),
                 (self.supervisor.start, self.supervisor.stop),
                 (self.feeder.start, self.feeder.stop),
+                (self.own.start, self.own.stop),
                 (self.source.start, self.source.stop),
             ):
                 self._closers.append(stop)
@@ -141,6 +146,7 @@ class App:
         if self.supervisor.active_pid is not None and not self.source.ready.is_set():
             self.store.restart_prompt()  # no more than a movie's beginning should its own be shown to nobody
             self.source.ready.set()
+            self.own.begin()
         self.supervisor.want(structural(self.spec, params), params)
         self.supervisor.feed()
 

@@ -35,6 +35,8 @@ class Load(Message, frozen=True, forbid_unknown_fields=True, tag=True):
     ring_out: str
     background: bool
     """Something else is painting meanwhile: load with low priority."""
+    rings_own: dict[int, str] = {}
+    """Control unit → the ring with the pictures of its own stream."""
 
 
 class Activate(Message, frozen=True, forbid_unknown_fields=True, tag=True):

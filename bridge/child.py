@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridge.channel import Activate, Beat, Fed, Load, Painted, Quit, Ready, Refused, Sender, Skipped, from_worker
 from bridge.clock import NS, now_ns
@@ -33,7 +33,14 @@ class Child:
     """One worker. Events arrive on its reader thread and are kept under `lock`; `changed` tells the supervisor."""
 
     def __init__(
-        self, spec: StreamSpec, params: Params, ring_in: str, *, background: bool, changed: Callable[[], None]
+        self,
+        spec: StreamSpec,
+        params: Params,
+        ring_in: str,
+        *,
+        background: bool,
+        changed: Callable[[], None],
+        rings_own: Mapping[int, str] | None = None,
     ) -> None:
         self.spec = spec
         self.state = State.STARTING
@@ -69,7 +76,14 @@ class Child:
         ]
         for thread in self._threads:
             thread.start()
-        load = Load(spec=spec, params=params, ring_in=ring_in, ring_out=self._ring.name, background=background)
+        load = Load(
+            spec=spec,
+            params=params,
+            ring_in=ring_in,
+            ring_out=self._ring.name,
+            background=background,
+            rings_own=dict(rings_own or {}),
+        )
         self._send(load)
 
     @property

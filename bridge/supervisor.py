@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridge.child import Child
 from bridge.clock import NS, now_ns
@@ -42,13 +42,16 @@ class Supervisor:
         on_picture: Callable[[Frame], None],
         on_refused: Callable[[StreamSpec | None, str], None] = lambda spec, reason: None,
         on_skipped: Callable[[], None] = lambda: None,
+        rings_own: Mapping[int, str] | None = None,
     ) -> None:
+        """`rings_own`: control unit → the ring with the pictures of its own stream."""
         self._config = config
         self._ring_in = ring_in
         self._metrics = metrics
         self._on_picture = on_picture
         self._on_refused = on_refused
         self._on_skipped = on_skipped
+        self._rings_own = dict(rings_own or {})
         self._children: list[Child] = []
         self._active: Child | None = None
         self._wanted: StreamSpec | None = None
@@ -250,7 +253,14 @@ class Supervisor:
         if len(alive) >= (2 if second else 1) or now_ns() < self._not_before_ns:
             return
         try:
-            child = Child(wanted, self._params, self._ring_in, background=active is not None, changed=self._wake.set)
+            child = Child(
+                wanted,
+                self._params,
+                self._ring_in,
+                background=active is not None,
+                changed=self._wake.set,
+                rings_own=self._rings_own,
+            )
         except (WorkerError, WireError) as error:
             # A full shared memory, a full process table: worth another try, and no reason to stop supervising.
             self._error(str(error))

@@ -33,6 +33,7 @@ from bridge.channel import (
 from bridge.clock import MS, now_ns, seconds
 from bridge.errors import WireError, WorkerError
 from bridge.frame import Frame
+from bridge.own_view import OwnView
 from bridge.ring import RingFrame, RingReader, RingWriter
 from engines.errors import ModelError
 from pipelines.build import build
@@ -59,6 +60,7 @@ class Worker:
         self._epoch = 0
         self._busy_since = 0
         self._stream: Stream | None = None
+        self._own = OwnView({})
         self._failures = 0
 
     def run(self) -> int:
@@ -75,9 +77,11 @@ class Worker:
         except ModelError as error:
             self._sender.send(Refused(reason=str(error)))
             return 0
+        self._own = OwnView(order.rings_own)
         try:
             self._paint(self._stream, RingReader(order.ring_in), RingWriter.attach(order.ring_out))
         finally:
+            self._own.close()
             self._stream.close()
         return 0
 
@@ -103,7 +107,7 @@ class Worker:
     def _beat(self) -> None:
         while not self._quit.is_set():
             since = self._busy_since
-            notes = self._stream.notes() if self._stream is not None else {}
+            notes = self._own.add_to(self._stream.notes()) if self._stream is not None else {}
             with contextlib.suppress(WorkerError):
                 self._sender.send(Beat(busy_ms=(now_ns() - since) / MS if since else 0.0, notes=notes))
             if sys.platform == "win32":
@@ -176,6 +180,7 @@ class Worker:
         taken = self._busy_since = now_ns()
         params: Params = unpack(got.blob)
         try:
+            self._own.look(stream, params)
             pixels = stream(got.frame.pixels, params, _moment(got))
         except (ModelError, ValueError) as error:
             # A frame or a value that this model can't take: the picture holds, the next frame may work.

@@ -95,6 +95,7 @@ class FakeStream:
         self.frames = self.held = self.resets = 0
         self._fitted = np.zeros((height, width, 3), np.uint8)
         self._picture = np.zeros((height, width, 3), np.uint8)
+        self._own: dict[int, Pixels] = {}
         self._stamped = -1
         self._code = _cells(0)[:, :, None]
 
@@ -108,11 +109,18 @@ class FakeStream:
             self.held += 1
         else:
             self._paint(pixels, shown)
+        for number, colour in self._own.items():
+            self._picture[-CODE_WIDTH:, (number - 1) * CODE_WIDTH : number * CODE_WIDTH] = colour
         self._stamp(shown.version)
         left = until - time.perf_counter()
         if left > 0:
             time.sleep(left)
         return self._picture
+
+    def show(self, number: int, pixels: Pixels) -> None:
+        """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit."""
+        mean = pixels.reshape(-1, pixels.shape[2]).mean(axis=0)
+        self._own[number] = (mean[:3] if len(mean) >= 3 else mean[:1]).astype(np.uint8)
 
     def tune(self, params: object, moment: object = None) -> None:
         """Nothing takes time here."""
