@@ -19,6 +19,7 @@ from bridge.drivers import DriverSpec, make_sink, make_source
 from bridge.errors import ConfigError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
 from bridge.frame import MAX_PIXELS, Frame
+from bridge.hint_output import HintOutput
 from bridge.output import Output
 from bridge.own_feed import OwnFeeds
 from bridge.ring import RingWriter
@@ -58,6 +59,7 @@ class App:
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
+        self.hints = HintOutput(config.hint_sinks, self.context)
         source = make_source(config.source, self.context)
         self.own = OwnFeeds(config.control_sources.by_unit(), self.context)
         worker = config.worker
@@ -66,7 +68,8 @@ class App:
         )
         self.ring = RingWriter.create(MAX_PIXELS * 4)
         self.supervisor = Supervisor(
-            worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped, self.own.rings
+            *(worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped, self.own.rings),
+            on_hint=self.hints.put,
         )
         self.turn = Turn(self.output) if config.every_frame else None
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
@@ -87,6 +90,7 @@ class App:
             for start, stop in (
                 (self.control.start, self.control.stop),
                 (self.output.start, self.output.stop),
+                (self.hints.start, self.hints.stop),
                 (self.supervisor.start, self.supervisor.stop),
                 (self.feeder.start, self.feeder.stop),
                 (self.own.start, self.own.stop),

@@ -73,6 +73,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     source: str = "scene"
     sinks: tuple[str, ...] = ("preview", "zmq", "shm")
+    hint_sinks: tuple[str, ...] = ()
+    """Where the hint goes that `hint_preview` names; the page shows it anyway."""
     control_sources: ControlSources = ControlSources()
     every_frame: bool = False
     """Paint every frame of the source however long it takes, instead of keeping up with the clock. Always so when a

@@ -242,10 +242,12 @@ def _shown(value: object) -> str:
 
 def _check_drivers(leaves: _Leaves) -> None:
     source, sinks = leaves.get(("source",)), leaves.get(("sinks",))
+    hints = leaves.get(("hint_sinks",))
     own = [leaf for path, leaf in leaves.items() if path[0] == "control_sources" and leaf.value]
     for leaf, texts, known in (
         (source, (source.value,) if source else (), SOURCES),
         (sinks, sinks.value if sinks else (), SINKS),
+        (hints, hints.value if hints else (), SINKS),
         *((leaf, (leaf.value,), SOURCES) for leaf in own),
     ):
         for text in texts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 
 from bridge.clock import now_ns
 from bridge.context import Context
@@ -11,34 +12,16 @@ from bridge.drivers import make_source
 from bridge.errors import LiveLatentError, WireError
 from bridge.feed import SourceThread
 from bridge.frame import MAX_PIXELS, Frame
-from bridge.metrics import Metrics
+from bridge.metrics import Renamed
 from bridge.preview import PreviewHub
 from bridge.ring import RingWriter
 
 WAIT_S = 0.2
 
 
-class UnitMetrics(Metrics):
-    """What a driver calls `source`, under the unit's name: `control1.errors`, and a sentence that says whose it is."""
-
-    def __init__(self, number: int, metrics: Metrics) -> None:
-        super().__init__()
-        self._number, self._all = number, metrics
-
-    def _named(self, name: str) -> str:
-        return f"control{self._number}{name.removeprefix('source')}" if name.startswith("source") else name
-
-    def count(self, name: str, n: int = 1) -> None:
-        # the sum of all that end in `dropped` is the main stream's, whose gaps people see
-        self._all.count(self._named(name.replace("source.dropped", "source.skipped")), n)
-
-    def gauge(self, name: str, value: float | str) -> None:
-        if name == "error" and value:
-            value = f"control unit {self._number}'s stream: {value}"
-        self._all.gauge(self._named(name), value)
-
-    def observe(self, name: str, value: float) -> None:
-        self._all.observe(self._named(name), value)
+def _renamed(number: int) -> Callable[[str], str]:
+    """What a driver calls `source`, under the unit's name: `control1.errors`."""
+    return lambda name: f"control{number}{name.removeprefix('source')}" if name.startswith("source") else name
 
 
 class OwnFeed:
@@ -47,7 +30,7 @@ class OwnFeed:
     def __init__(self, number: int, text: str, context: Context) -> None:
         """Raises ConfigError and DriverError as `make_source` does."""
         self.number = number
-        self.metrics = UnitMetrics(number, context.metrics)
+        self.metrics = Renamed(context.metrics, _renamed(number), f"control unit {number}'s stream")
         alone = Context(context.config, self.metrics, PreviewHub(), context.main_tasks)
         self._source = SourceThread(make_source(text, alone), self.metrics, alone.preview)
         self._ring = RingWriter.create(MAX_PIXELS * 4)

@@ -39,6 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where they go: preview, zmq, shm, movie:FILE, null; again for more",
     )
     add(
+        "--hint-sink",
+        action="append",
+        metavar="SPEC",
+        help="where the hint goes that hint_preview names; again for more",
+    )
+    add(
         "--control-source",
         action="append",
         default=[],
@@ -99,6 +105,8 @@ def layers(args: argparse.Namespace) -> list[Layer]:
             out.append(Layer(flag, _nest(path, value)))
     if args.sink:
         out.append(Layer("--sink", {"sinks": args.sink}))
+    if args.hint_sink:
+        out.append(Layer("--hint-sink", {"hint_sinks": args.hint_sink}))
     if args.control_source:
         out.append(Layer("--control-source", {"control_sources": dict(map(_own, args.control_source))}))
     if args.every_frame:

@@ -43,14 +43,17 @@ class Supervisor:
         on_refused: Callable[[StreamSpec | None, str], None] = lambda spec, reason: None,
         on_skipped: Callable[[], None] = lambda: None,
         rings_own: Mapping[int, str] | None = None,
+        on_hint: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
-        """`rings_own`: control unit → the ring with the pictures of its own stream."""
+        """`rings_own`: control unit → the ring with the pictures of its own stream. `on_hint` gets what `hint_preview`
+        wants to be seen."""
         self._config = config
         self._ring_in = ring_in
         self._metrics = metrics
         self._on_picture = on_picture
         self._on_refused = on_refused
         self._on_skipped = on_skipped
+        self._on_hint = on_hint
         self._rings_own = dict(rings_own or {})
         self._children: list[Child] = []
         self._active: Child | None = None
@@ -227,7 +230,7 @@ class Supervisor:
         if new is None:
             return
         self._epoch += 1
-        new.on_picture = self._picture
+        new.on_picture, new.on_hint = self._picture, self._hint
         new.promote(self._epoch)
         self._active = new
         if old is not None:
@@ -237,6 +240,10 @@ class Supervisor:
     def _picture(self, child: Child, frame: Frame) -> None:
         if child is self._active:
             self._on_picture(frame)
+
+    def _hint(self, child: Child, frame: Frame) -> None:
+        if child is self._active:
+            self._on_hint(frame)
 
     def _populate(self) -> None:
         """Start what is missing; send away a standby that nobody wants any more."""

@@ -21,6 +21,7 @@ from bridge.channel import (
     Activate,
     Beat,
     Fed,
+    Hinted,
     Load,
     Painted,
     Quit,
@@ -61,6 +62,7 @@ class Worker:
         self._busy_since = 0
         self._stream: Stream | None = None
         self._own = OwnView({})
+        self._hints: RingWriter | None = None
         self._failures = 0
 
     def run(self) -> int:
@@ -79,9 +81,12 @@ class Worker:
             return 0
         self._own = OwnView(order.rings_own)
         try:
+            self._hints = RingWriter.attach(order.ring_hint) if order.ring_hint else None
             self._paint(self._stream, RingReader(order.ring_in), RingWriter.attach(order.ring_out))
         finally:
             self._own.close()
+            if self._hints is not None:
+                self._hints.close()
             self._stream.close()
         return 0
 
@@ -197,6 +202,16 @@ class Worker:
         picture = Frame(pixels, got.frame.seq, stamps, got.frame.media_ns, params.version)
         ring_out.write(picture, epoch=self._epoch)
         self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS))
+        self._show_hint(stream, picture)
+
+    def _show_hint(self, stream: Stream, picture: Frame) -> None:
+        """After the picture, which it must not hold up: what a unit was shown for it, if somebody wants to see that."""
+        pixels = stream.hint()
+        if pixels is not None and self._hints is not None:
+            self._hints.write(
+                Frame(pixels, picture.seq, picture.stamps, picture.media_ns, picture.version), epoch=self._epoch
+            )
+            self._sender.send(Hinted(seq=picture.seq))
 
 
 def _moment(got: RingFrame) -> Moment:

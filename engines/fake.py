@@ -32,6 +32,7 @@ class Shown(msgspec.Struct, frozen=True):
     version: int = 0
     bypass: bool = False
     fit: Fit = "crop"
+    hint_preview: int = 0
 
 
 class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +97,7 @@ class FakeStream:
         self._fitted = np.zeros((height, width, 3), np.uint8)
         self._picture = np.zeros((height, width, 3), np.uint8)
         self._own: dict[int, Pixels] = {}
+        self._hint: Pixels | None = None
         self._stamped = -1
         self._code = _cells(0)[:, :, None]
 
@@ -112,6 +114,7 @@ class FakeStream:
         for number, colour in self._own.items():
             self._picture[-CODE_WIDTH:, (number - 1) * CODE_WIDTH : number * CODE_WIDTH] = colour
         self._stamp(shown.version)
+        self._hint = np.full_like(self._picture, 40 * shown.hint_preview) if shown.hint_preview else None
         left = until - time.perf_counter()
         if left > 0:
             time.sleep(left)
@@ -121,6 +124,10 @@ class FakeStream:
         """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit."""
         mean = pixels.reshape(-1, pixels.shape[2]).mean(axis=0)
         self._own[number] = (mean[:3] if len(mean) >= 3 else mean[:1]).astype(np.uint8)
+
+    def hint(self) -> Pixels | None:
+        """Forty levels of grey for each unit's number."""
+        return self._hint
 
     def tune(self, params: object, moment: object = None) -> None:
         """Nothing takes time here."""

@@ -17,7 +17,7 @@ from engines.base import HintNet, Nets
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
 from pipelines.past import Past
-from pipelines.prepare import prepare
+from pipelines.prepare import prepare, to_bytes
 from pipelines.preprocess.flowcolour import flow_to_image
 from pipelines.preprocess.registry import CHOICES
 from pipelines.state import StreamState
@@ -50,6 +50,8 @@ def prepare_hints(
             continue
         if unit.follows:
             shown = torch.cat([shown, flow_to_image(past.onward)], 1)
+        if unit.number == mode.hint:
+            state.hint.copy_(to_bytes(torch.add(-1.0, shown[:, -3:], alpha=2.0)))  # of six channels, the flow
         masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints

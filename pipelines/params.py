@@ -215,6 +215,8 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Hold the last picture."""
     bypass: Annotated[bool, Row("show", "live")] = False
     """Show the fitted input instead of the painted picture."""
+    hint_preview: Annotated[int, Row("show", "live", 0, UNITS, jumps=True)] = 0
+    """The control unit whose hint is sent out beside the picture, while it acts; 0 sends none and costs nothing."""
 
     def units(self) -> tuple[Unit, ...]:
         """The control units' rows, the first's first. Equal values give the same object."""

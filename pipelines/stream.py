@@ -60,12 +60,13 @@ class DiffusionStream:
         self.shelf: Shelf[ControlNet] = Shelf(self._load_control, nets.device)
         self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
         self._units: tuple[Unit, ...] = params.units()
-        self._transfer = Transfer(nets.device)
+        self._transfer, self._down = Transfer(nets.device), Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
         self._rest = Rest()
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = 0
         self._counts = [0.0, 0.0, 0.0]
+        self._hinted = False
 
     @classmethod
     def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
@@ -104,6 +105,7 @@ class DiffusionStream:
 
     def __call__(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> Pixels:
         """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
+        self._hinted = False
         if params.pause and self._last is not None:
             return self._last
         self._ask(params, moment, params.prompt_fade)
@@ -135,7 +137,13 @@ class DiffusionStream:
         self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
         if self._counts[1] != cuts:
             self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
+        self._hinted = self.knobs.mode.hint > 0
         return self._last
+
+    def hint(self) -> Pixels | None:
+        """What the unit that `hint_preview` names was shown in the last frame, uint8 (height, width, 3); None for none.
+        The next frame overwrites it."""
+        return self._down.down(self.state.hint, ())[0] if self._hinted else None
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
         """Bring numbers, mode and memories to `params`, for an input of shape `source`."""

@@ -1,4 +1,4 @@
-"""Streams of control units' own: real shared memory, ZMQ and worker processes; only the networks are absent.
+"""Streams that come to control units, hints that leave: real shared memory, ZMQ, processes; only networks are absent.
 
 The fake engine paints the mean colour of unit n's picture as the n-th patch of the lower edge.
 """
@@ -10,6 +10,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from bridge.clock import now_ns
 from bridge.config import Config, ControlSources, OscConfig, WebConfig, WorkerConfig
 from bridge.errors import ConfigError
 from bridge.frame import Frame, Stamps
-from bridge.ring import RingWriter
+from bridge.ring import RingReader, RingWriter
 from bridge.wire import encode
 from engines.fake import CODE_WIDTH
 
@@ -29,13 +30,14 @@ RED, GREEN, BLUE = (200, 10, 20), (10, 200, 30), (5, 15, 210)
 
 
 class Run:
-    def __init__(self, sources: ControlSources, **params: object) -> None:
+    def __init__(self, sources: ControlSources, hint_sinks: tuple[str, ...] = (), **params: object) -> None:
         self.app = App(
             Config(
                 source="scene?size=160x120&fps=60",
                 sinks=("null",),
                 params={"width": 128, "height": 128, "bypass": True, **params},
                 control_sources=sources,
+                hint_sinks=hint_sinks,
                 worker=WorkerConfig(engine="fake", fake={"ms": 2.0}),
                 osc=OscConfig(port=0),
                 web=WebConfig(enabled=False),
@@ -70,7 +72,7 @@ class Run:
 def run() -> Iterator[Callable[..., Run]]:
     made: list[App] = []
 
-    def new(sources: ControlSources, **params: object) -> Run:
+    def new(sources: ControlSources, **params: Any) -> Run:
         begun = Run(sources, **params)
         made.append(begun.app)
         return begun
@@ -165,6 +167,44 @@ def test_the_last_picture_stays_when_its_sender_goes(run, writer) -> None:
     count = mine.app.output.count
     mine.until(lambda: mine.app.output.count > count + 20)
     assert mine.shows(1, RED)
+
+
+def test_a_hint_leaves_beside_the_picture_only_while_it_is_wanted_and_from_the_heir_too(run) -> None:
+    name = f"ll-hint-{secrets.token_hex(4)}"
+    mine = run(ControlSources(), hint_sinks=(f"shm?name={name}", "null"), hint_preview=0)
+    mine.until(lambda: mine.app.output.count > 20)
+    assert mine.app.hints.count == 0
+    assert mine.app.context.preview.newest("hint") is None
+    mine.app.store.set_many({"hint_preview": 2})
+    mine.until(lambda: mine.app.hints.count > 3)
+    reader = RingReader(name)
+    try:
+
+        def level() -> int | None:
+            """The grey of a new hint that a stranger reads from shared memory."""
+            got = reader.read()
+            return None if got is None or got.frame.pixels.shape != (128, 128, 3) else int(got.frame.pixels.mean())
+
+        mine.until(lambda: level() == 80)
+        mine.app.store.set_many({"hint_preview": 3})
+        mine.until(lambda: level() == 120)
+        shelved = mine.app.context.preview.newest("hint")
+        assert shelved is not None
+        assert shelved.version > 0
+        assert mine.metric("hint.age") > 0
+        mine.until(lambda: mine.app.supervisor.standby_pid)
+        os.kill(mine.app.supervisor.active_pid, signal.SIGKILL)
+        mine.until(lambda: mine.metric("worker.restarts") == 1)
+        reader.skip()
+        mine.until(lambda: level() == 120)
+    finally:
+        reader.close()
+    mine.app.store.set_many({"hint_preview": 0})
+    wanted = mine.app.store.snapshot().version
+    mine.until(lambda: mine.newest is not None and mine.newest.version >= wanted)
+    count, painted = mine.app.hints.count, mine.app.output.count
+    mine.until(lambda: mine.app.output.count > painted + 20)
+    assert mine.app.hints.count == count
 
 
 def test_what_is_wrong_is_said_before_anything_runs() -> None:

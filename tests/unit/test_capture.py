@@ -272,6 +272,12 @@ def test_so_is_one_of_every_family(steered):
     check_replay(steered, {**BOTH, "control1_source": "previous_output", "guidance_mode": "onetime", "steps": 2})
 
 
+def test_so_is_one_whose_hint_is_looked_at(steered):
+    check_replay(steered, {**BOTH, "hint_preview": 2, "control2_source": "stream"})
+    assert steered.knobs.mode.hint == 2
+    assert bool(steered.state.hint.any())
+
+
 def test_so_is_one_that_shows_a_network_how_the_input_moves(stream, model_folder, tmp_path):
     folder = write_controlnet(tmp_path / "six", model_folder("sd15"), channels=6)
     stream.nets.controlnets["a"] = stream.nets.load_control(folder)
