@@ -122,8 +122,8 @@ class FakeStream:
 
     def show(self, number: int, pixels: Pixels) -> None:
         """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit."""
-        mean = pixels.reshape(-1, pixels.shape[2]).mean(axis=0)
-        self._own[number] = (mean[:3] if len(mean) >= 3 else mean[:1]).astype(np.uint8)
+        mean = np.array(cv2.mean(pixels)[: pixels.shape[2]][:3])
+        self._own[number] = mean.round().astype(np.uint8)
 
     def hint(self) -> Pixels | None:
         """Forty levels of grey for each unit's number."""
