@@ -113,8 +113,8 @@ class Knobs:
             self.units.forget()
         else:
             units = self._units(mode, params)
-            seen = [unit.number for unit in units if unit.look not in WAITING]
-            hint = params.hint_preview if params.hint_preview in seen else 0
+            looked = [unit.number for unit in units if unit.look not in WAITING]
+            hint = params.hint_preview if params.hint_preview in looked else 0
             mode = mode._replace(units=units, temporal=temporal(params), hint=hint)
         self.mode = mode
 
