@@ -21,8 +21,10 @@ from bridge.drivers import DriverSpec, make_sink, make_source
 from bridge.errors import ConfigError, ControlError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
 from bridge.frame import MAX_PIXELS, Frame
+from bridge.hint_output import HintOutput
 from bridge.metrics import Metrics
 from bridge.output import Output
+from bridge.own_feed import OwnFeeds
 from bridge.ring import RingWriter
 from bridge.show.acts import Acts
 from bridge.show.director import Director
@@ -60,13 +62,18 @@ class App:
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
+        self.hints = HintOutput(config.hint_sinks, self.context)
         source = make_source(config.source, self.context)
+        self.own = OwnFeeds(config.control_sources.by_unit(), self.context)
         worker = config.worker
         self.spec = StreamSpec(
             engine=worker.engine, device=worker.device, dtype=worker.dtype, threads=worker.threads, fake=worker.fake
         )
         self.ring = RingWriter.create(MAX_PIXELS * 4)
-        self.supervisor = Supervisor(worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped)
+        self.supervisor = Supervisor(
+            *(worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped, self.own.rings),
+            on_hint=self.hints.put,
+        )
         self.turn = Turn(self.output) if config.every_frame else None
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
         self.feeder = Feeder(
@@ -76,7 +83,7 @@ class App:
         self._acts = acts = Acts(self.director)
         commands = {"restart": self.supervisor.restart, **acts.commands}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
-        self._closers: list[Callable[[], None]] = [self.ring.unlink, self.ring.close]
+        self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close]
         self._commands = commands
 
     def start(self) -> None:
@@ -87,8 +94,10 @@ class App:
             for start, stop in (
                 (self.control.start, self.control.stop),
                 (self.output.start, self.output.stop),
+                (self.hints.start, self.hints.stop),
                 (self.supervisor.start, self.supervisor.stop),
                 (self.feeder.start, self.feeder.stop),
+                (self.own.start, self.own.stop),
                 (self.source.start, self.source.stop),
             ):
                 self._closers.append(stop)
@@ -156,6 +165,7 @@ class App:
         if self.supervisor.active_pid is not None and not self.source.ready.is_set():
             self.store.restart_prompt()  # no more than a movie's beginning should its own be shown to nobody
             self.source.ready.set()
+            self.own.begin()
         self.supervisor.want(structural(self.spec, params), params)
         self._make_ready(params)
         self.supervisor.feed()

@@ -35,6 +35,10 @@ class Load(Message, frozen=True, forbid_unknown_fields=True, tag=True):
     ring_out: str
     background: bool
     """Something else is painting meanwhile: load with low priority."""
+    ring_hint: str = ""
+    """Where hints go that somebody wants to look at."""
+    rings_own: dict[int, str] = {}
+    """Control unit → the ring with the pictures of its own stream."""
 
 
 class Activate(Message, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -72,6 +76,12 @@ class Painted(Message, frozen=True, forbid_unknown_fields=True, tag=True):
     frame_ms: float
 
 
+class Hinted(Message, frozen=True, forbid_unknown_fields=True, tag=True):
+    """Worker: there is a new hint in its ring, of the picture that came before."""
+
+    seq: int
+
+
 class Skipped(Message, frozen=True, forbid_unknown_fields=True, tag=True):
     """Worker: this frame could not be painted, the next may."""
 
@@ -88,7 +98,7 @@ class Beat(Message, frozen=True, forbid_unknown_fields=True, tag=True):
 
 
 ToWorker = Load | Activate | Fed | Quit
-ToBridge = Ready | Refused | Painted | Skipped | Beat
+ToBridge = Ready | Refused | Painted | Hinted | Skipped | Beat
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

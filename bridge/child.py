@@ -10,9 +10,22 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from bridge.channel import Activate, Beat, Fed, Load, Painted, Quit, Ready, Refused, Sender, Skipped, from_worker
+from bridge.channel import (
+    Activate,
+    Beat,
+    Fed,
+    Hinted,
+    Load,
+    Painted,
+    Quit,
+    Ready,
+    Refused,
+    Sender,
+    Skipped,
+    from_worker,
+)
 from bridge.clock import NS, now_ns
 from bridge.errors import WireError, WorkerError
 from bridge.frame import Frame
@@ -33,7 +46,14 @@ class Child:
     """One worker. Events arrive on its reader thread and are kept under `lock`; `changed` tells the supervisor."""
 
     def __init__(
-        self, spec: StreamSpec, params: Params, ring_in: str, *, background: bool, changed: Callable[[], None]
+        self,
+        spec: StreamSpec,
+        params: Params,
+        ring_in: str,
+        *,
+        background: bool,
+        changed: Callable[[], None],
+        rings_own: Mapping[int, str] | None = None,
     ) -> None:
         self.spec = spec
         self.state = State.STARTING
@@ -49,13 +69,15 @@ class Child:
         self.painted_ns = 0
         self.skipped = ""
         self.on_picture: Callable[[Child, Frame], None] = lambda child, frame: None
+        self.on_hint: Callable[[Child, Frame], None] = lambda child, frame: None
         self.tail: deque[str] = deque(maxlen=200)
         self._unheard = 0
         self._ended = False
         self._lock = threading.Lock()
         self._changed = changed
         self._ring = RingWriter.create(spec.width * spec.height * 3)
-        self._out = RingReader(self._ring.name)
+        self._ring_hint = RingWriter.create(spec.width * spec.height * 3)
+        self._out, self._hints = RingReader(self._ring.name), RingReader(self._ring_hint.name)
         try:
             self._process = self._spawn()
         except OSError as error:
@@ -69,7 +91,15 @@ class Child:
         ]
         for thread in self._threads:
             thread.start()
-        load = Load(spec=spec, params=params, ring_in=ring_in, ring_out=self._ring.name, background=background)
+        load = Load(
+            spec=spec,
+            params=params,
+            ring_in=ring_in,
+            ring_out=self._ring.name,
+            background=background,
+            ring_hint=self._ring_hint.name,
+            rings_own=dict(rings_own or {}),
+        )
         self._send(load)
 
     @property
@@ -155,9 +185,10 @@ class Child:
         self._release()
 
     def _release(self) -> None:
-        self._out.close()
-        self._ring.close()
-        self._ring.unlink()
+        for reader, ring in ((self._out, self._ring), (self._hints, self._ring_hint)):
+            reader.close()
+            ring.close()
+            ring.unlink()
 
     def _send(self, message: Load | Activate | Fed | Quit) -> None:
         # A dead worker is noticed by its reader thread; there is nothing to add here.
@@ -174,6 +205,8 @@ class Child:
                 match message:
                     case Painted():
                         self._picture()
+                    case Hinted():
+                        self._hint()
                     case Beat():
                         self.busy_ms, self.notes = message.busy_ms, message.notes
                     case Ready():
@@ -205,6 +238,15 @@ class Child:
             self.painted += 1
             self.painted_ns = now_ns()
             self.on_picture(self, got.frame)
+
+    def _hint(self) -> None:
+        try:
+            got = self._hints.read()
+        except WireError as error:
+            log.error("worker %d: hint: %s", self.pid, error)
+            return
+        if got is not None and self.state is State.ACTIVE and got.epoch == self.epoch:
+            self.on_hint(self, got.frame)
 
     def _collect(self) -> None:
         assert self._process.stderr is not None

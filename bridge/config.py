@@ -60,11 +60,28 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     fake: dict[str, float] = {}
 
 
+class ControlSources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """By unit number: a source of the control unit's own, for its `source = "stream"`; empty for none."""
+
+    one: str = msgspec.field(default="", name="1")
+    two: str = msgspec.field(default="", name="2")
+    three: str = msgspec.field(default="", name="3")
+    four: str = msgspec.field(default="", name="4")
+
+    def by_unit(self) -> dict[int, str]:
+        """Those that there are."""
+        texts = enumerate((self.one, self.two, self.three, self.four), 1)
+        return {number: text for number, text in texts if text}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One run."""
 
     source: str = "scene"
     sinks: tuple[str, ...] = ("preview", "zmq", "shm")
+    hint_sinks: tuple[str, ...] = ()
+    """Where the hint goes that `hint_preview` names; the page shows it anyway."""
+    control_sources: ControlSources = ControlSources()
     every_frame: bool = False
     """Paint every frame of the source however long it takes, instead of keeping up with the clock. Always so when a
     movie or folder is turned into movie files and nothing else looks on."""

@@ -158,7 +158,7 @@ def _flatten(kind: Any, values: object, where: str, path: tuple[str, ...], out: 
 def _fields(kind: Any) -> dict[str, Any] | None:
     """The keys of a table with their types, empty where keys are free (worker.fake: numbers); None for a value."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return {f.name: f.type for f in msgspec.structs.fields(kind)}
+        return {f.encode_name: f.type for f in msgspec.structs.fields(kind)}
     return {} if get_origin(kind) is dict else None
 
 
@@ -228,9 +228,13 @@ def _convert(kind: Any, leaf: _Leaf) -> Any:
 
 def _check_drivers(leaves: _Leaves) -> None:
     source, sinks = leaves.get(("source",)), leaves.get(("sinks",))
+    hints = leaves.get(("hint_sinks",))
+    own = [leaf for path, leaf in leaves.items() if path[0] == "control_sources" and leaf.value]
     for leaf, texts, known in (
         (source, (source.value,) if source else (), SOURCES),
         (sinks, sinks.value if sinks else (), SINKS),
+        (hints, hints.value if hints else (), SINKS),
+        *((leaf, (leaf.value,), SOURCES) for leaf in own),
     ):
         for text in texts:
             name = DriverSpec.parse(text).name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bridge.clock import NS, now_ns
 
@@ -74,3 +74,30 @@ class Metrics:
                 out[f"{name}.p50"], out[f"{name}.p99"] = window.percentiles(50, 99)
                 out[f"{name}.rate"] = window.rate(at)
             return out
+
+
+class Renamed(Metrics):
+    """Other metrics under other names, for a part of the program that runs twice; its errors say whose they are."""
+
+    def __init__(self, metrics: Metrics, rename: Callable[[str], str], whose: str) -> None:
+        super().__init__()
+        self._all, self._rename, self._whose = metrics, rename, whose
+
+    def _named(self, name: str) -> str:
+        # the sum of all that end in `dropped` is the main stream's, whose gaps people see
+        return self._rename(name).replace(".dropped", ".skipped")
+
+    def count(self, name: str, n: int = 1) -> None:
+        self._all.count(self._named(name), n)
+
+    def gauge(self, name: str, value: float | str) -> None:
+        if name == "error":
+            self._all.gauge(name, f"{self._whose}: {value}" if value else "")
+        else:
+            self._all.gauge(self._named(name), value)
+
+    def observe(self, name: str, value: float) -> None:
+        self._all.observe(self._named(name), value)
+
+    def get(self, name: str) -> int:
+        return self._all.get(self._named(name))

@@ -8,7 +8,7 @@ from bridge.frame import Frame
 
 
 class PreviewHub:
-    """Two shelves, `input` and `output`, each with its newest frame. Viewers wait for a change, nobody for viewers."""
+    """Three shelves, `input`, `output` and `hint`, each with its newest frame. Viewers wait, and nobody for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

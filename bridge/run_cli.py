@@ -42,6 +42,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--look", metavar="NAME", help="a look of `livelatent looks` to begin with")
     add("--show", metavar="NAME", help="a cue list of `livelatent shows`; /ll/cue/go begins it")
+    add(
+        "--hint-sink",
+        action="append",
+        metavar="SPEC",
+        help="where the hint goes that hint_preview names; again for more",
+    )
+    add(
+        "--control-source",
+        action="append",
+        default=[],
+        metavar="N=SPEC",
+        help="a source of control unit N's own, such as 1=movie:depth.mp4; again for more",
+    )
     add("--model", metavar="ID", help="a model of `livelatent models list`")
     add("--prompt", metavar="TEXT", help="what the picture becomes")
     add("--size", metavar="WxH", help="size of the painted picture, in multiples of 64")
@@ -96,6 +109,10 @@ def layers(args: argparse.Namespace) -> list[Layer]:
             out.append(Layer(flag, _nest(path, value)))
     if args.sink:
         out.append(Layer("--sink", {"sinks": args.sink}))
+    if args.hint_sink:
+        out.append(Layer("--hint-sink", {"hint_sinks": args.hint_sink}))
+    if args.control_source:
+        out.append(Layer("--control-source", {"control_sources": dict(map(_own, args.control_source))}))
     if args.every_frame:
         out.append(Layer("--every-frame", {"every_frame": True}))
     if args.no_web:
@@ -123,6 +140,14 @@ def _params(args: argparse.Namespace) -> list[Layer]:
             raise ConfigError(f"--set {text!r}: takes NAME=VALUE, such as --set strength=0.7")
         out.append(Layer("--set", {"params": {name.strip(): parse_value(name.strip(), value)}}))
     return out
+
+
+def _own(text: str) -> tuple[str, str]:
+    """`1=movie:clip.mp4` to unit and source."""
+    number, equals, spec = text.partition("=")
+    if not equals or not spec:
+        raise ConfigError(f"--control-source {text!r}: takes UNIT=SOURCE, such as 1=movie:depth.mp4")
+    return number.strip(), spec
 
 
 def _size(text: str) -> dict[str, int]:

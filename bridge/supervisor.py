@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bridge.ahead import Ahead
 from bridge.child import Child
@@ -43,13 +43,19 @@ class Supervisor:
         on_picture: Callable[[Frame], None],
         on_refused: Callable[[StreamSpec | None, str], None] = lambda spec, reason: None,
         on_skipped: Callable[[], None] = lambda: None,
+        rings_own: Mapping[int, str] | None = None,
+        on_hint: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
+        """`rings_own`: control unit → the ring with the pictures of its own stream. `on_hint` gets what `hint_preview`
+        wants to be seen."""
         self._config = config
         self._ring_in = ring_in
         self._metrics = metrics
         self._on_picture = on_picture
         self._on_refused = on_refused
         self._on_skipped = on_skipped
+        self._on_hint = on_hint
+        self._rings_own = dict(rings_own or {})
         self._children: list[Child] = []
         self._active: Child | None = None
         self._wanted: StreamSpec | None = None
@@ -244,7 +250,7 @@ class Supervisor:
         if new is None:
             return
         self._epoch += 1
-        new.on_picture = self._picture
+        new.on_picture, new.on_hint = self._picture, self._hint
         new.promote(self._epoch)
         self._active = new
         if old is not None:
@@ -254,6 +260,10 @@ class Supervisor:
     def _picture(self, child: Child, frame: Frame) -> None:
         if child is self._active:
             self._on_picture(frame)
+
+    def _hint(self, child: Child, frame: Frame) -> None:
+        if child is self._active:
+            self._on_hint(frame)
 
     def _populate(self) -> None:
         """Start what is missing; send away a standby that nobody wants any more."""
@@ -271,7 +281,14 @@ class Supervisor:
         if len(there) > (settled and spec == wanted) or now_ns() < self._not_before_ns:
             return
         try:
-            child = Child(spec, params, self._ring_in, background=active is not None, changed=self._wake.set)
+            child = Child(
+                spec,
+                params,
+                self._ring_in,
+                background=active is not None,
+                changed=self._wake.set,
+                rings_own=self._rings_own,
+            )
         except (WorkerError, WireError) as error:
             # A full shared memory, a full process table: worth another try, and no reason to stop supervising.
             self._error(str(error))

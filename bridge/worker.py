@@ -21,6 +21,7 @@ from bridge.channel import (
     Activate,
     Beat,
     Fed,
+    Hinted,
     Load,
     Painted,
     Quit,
@@ -33,6 +34,7 @@ from bridge.channel import (
 from bridge.clock import MS, now_ns, seconds
 from bridge.errors import WireError, WorkerError
 from bridge.frame import Frame
+from bridge.own_view import OwnView
 from bridge.ring import RingFrame, RingReader, RingWriter
 from engines.errors import ModelError
 from pipelines.build import build
@@ -59,6 +61,8 @@ class Worker:
         self._epoch = 0
         self._busy_since = 0
         self._stream: Stream | None = None
+        self._own = OwnView({})
+        self._hints: RingWriter | None = None
         self._failures = 0
 
     def run(self) -> int:
@@ -75,9 +79,14 @@ class Worker:
         except ModelError as error:
             self._sender.send(Refused(reason=str(error)))
             return 0
+        self._own = OwnView(order.rings_own)
         try:
+            self._hints = RingWriter.attach(order.ring_hint) if order.ring_hint else None
             self._paint(self._stream, RingReader(order.ring_in), RingWriter.attach(order.ring_out))
         finally:
+            self._own.close()
+            if self._hints is not None:
+                self._hints.close()
             self._stream.close()
         return 0
 
@@ -103,7 +112,7 @@ class Worker:
     def _beat(self) -> None:
         while not self._quit.is_set():
             since = self._busy_since
-            notes = self._stream.notes() if self._stream is not None else {}
+            notes = self._own.add_to(self._stream.notes()) if self._stream is not None else {}
             with contextlib.suppress(WorkerError):
                 self._sender.send(Beat(busy_ms=(now_ns() - since) / MS if since else 0.0, notes=notes))
             if sys.platform == "win32":
@@ -176,6 +185,7 @@ class Worker:
         taken = self._busy_since = now_ns()
         params: Params = unpack(got.blob)
         try:
+            self._own.look(stream, params)
             pixels = stream(got.frame.pixels, params, _moment(got))
         except (ModelError, ValueError) as error:
             # A frame or a value that this model can't take: the picture holds, the next frame may work.
@@ -192,6 +202,16 @@ class Worker:
         picture = Frame(pixels, got.frame.seq, stamps, got.frame.media_ns, params.version)
         ring_out.write(picture, epoch=self._epoch)
         self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS))
+        self._show_hint(stream, picture)
+
+    def _show_hint(self, stream: Stream, picture: Frame) -> None:
+        """After the picture, which it must not hold up: what a unit was shown for it, if somebody wants to see that."""
+        pixels = stream.hint()
+        if pixels is not None and self._hints is not None:
+            self._hints.write(
+                Frame(pixels, picture.seq, picture.stamps, picture.media_ns, picture.version), epoch=self._epoch
+            )
+            self._sender.send(Hinted(seq=picture.seq))
 
 
 def _moment(got: RingFrame) -> Moment:

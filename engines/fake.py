@@ -32,6 +32,7 @@ class Shown(msgspec.Struct, frozen=True):
     version: int = 0
     bypass: bool = False
     fit: Fit = "crop"
+    hint_preview: int = 0
 
 
 class FakeOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +98,8 @@ class FakeStream:
         self.frames = self.held = self.resets = 0
         self._fitted = np.zeros((height, width, 3), np.uint8)
         self._picture = np.zeros((height, width, 3), np.uint8)
+        self._own: dict[int, Pixels] = {}
+        self._hint: Pixels | None = None
         self._stamped = -1
         self._code = _cells(0)[:, :, None]
 
@@ -110,11 +113,23 @@ class FakeStream:
             self.held += 1
         else:
             self._paint(pixels, shown)
+        for number, colour in self._own.items():
+            self._picture[-CODE_WIDTH:, (number - 1) * CODE_WIDTH : number * CODE_WIDTH] = colour
         self._stamp(shown.version)
+        self._hint = np.full_like(self._picture, 40 * shown.hint_preview) if shown.hint_preview else None
         left = until - time.perf_counter()
         if left > 0:
             time.sleep(left)
         return self._picture
+
+    def show(self, number: int, pixels: Pixels) -> None:
+        """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit."""
+        mean = np.array(cv2.mean(pixels)[: pixels.shape[2]][:3])
+        self._own[number] = mean.round().astype(np.uint8)
+
+    def hint(self) -> Pixels | None:
+        """Forty levels of grey for each unit's number."""
+        return self._hint
 
     def tune(self, params: object, moment: object = None) -> None:
         """Nothing takes time here."""

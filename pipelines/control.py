@@ -1,7 +1,7 @@
 """ControlNet (Zhang et al. 2023) in one frame: pictures to hints, hints to what is added to the denoiser.
 
-TemporalNet (Rothenhaeusler 2023) is a ControlNet whose hint is the picture that came out last: source
-`previous_output`, no preprocessor. TemporalNet2, which wants the input's flow beside it, is refused when it is loaded.
+TemporalNet (Rowles 2023) is a ControlNet whose hint is the picture that came out last: source `previous_output`, no
+preprocessor. TemporalNet2's has six channels: that picture, then the flow from the input before to this one as colours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from engines.base import HintNet, Nets
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
 from pipelines.past import Past
-from pipelines.prepare import prepare
+from pipelines.prepare import prepare, to_bytes
+from pipelines.preprocess.flowcolour import flow_to_image
 from pipelines.preprocess.registry import CHOICES
 from pipelines.state import StreamState
 from pipelines.units import UnitMode
@@ -47,6 +48,10 @@ def prepare_hints(
         shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs, state, nets)
         if unit.look in WAITING:
             continue
+        if unit.follows:
+            shown = torch.cat([shown, flow_to_image(past.onward)], 1)
+        if unit.number == mode.hint:
+            state.hint.copy_(to_bytes(torch.add(-1.0, shown[:, -3:], alpha=2.0)))  # of six channels, the flow
         masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints

@@ -16,6 +16,7 @@ from torch import Tensor
 from engines.base import Nets
 from engines.fit import Fit
 from pipelines.noise import SeedWalk
+from pipelines.pace import WAITING
 from pipelines.params import GuidanceMode, Params
 from pipelines.sampling import draws
 from pipelines.schedule import MAX_STEPS, Levels, NoiseSchedule, SamplerName
@@ -45,6 +46,8 @@ class Mode(NamedTuple):
     units: tuple[UnitMode, ...] = ()
     """Control units that act."""
     temporal: Temporal = Temporal()
+    hint: int = 0
+    """The control unit whose hint is kept to be looked at; 0 for none."""
 
     @property
     def looks_back(self) -> bool:
@@ -109,7 +112,10 @@ class Knobs:
         if mode.work == "bypass":
             self.units.forget()
         else:
-            mode = mode._replace(units=self._units(mode, params), temporal=temporal(params))
+            units = self._units(mode, params)
+            looked = [unit.number for unit in units if unit.look not in WAITING]
+            hint = params.hint_preview if params.hint_preview in looked else 0
+            mode = mode._replace(units=units, temporal=temporal(params), hint=hint)
         self.mode = mode
 
     def speak(self, cond: Sequence[Tensor]) -> None:

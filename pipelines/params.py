@@ -222,6 +222,8 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Beats a minute of schedules and cues; `/ll/tap` taps it in."""
     beats_per_bar: Annotated[int, Row("show", "live", 1, 16, jumps=True)] = 4
     """Beats in a bar."""
+    hint_preview: Annotated[int, Row("show", "live", 0, UNITS, jumps=True)] = 0
+    """The control unit whose hint is sent out beside the picture, while it acts; 0 sends none and costs nothing."""
 
     def units(self) -> tuple[Unit, ...]:
         """The control units' rows, the first's first. Equal values give the same object."""

@@ -36,24 +36,29 @@ class Past(NamedTuple):
     """From `source` to the present input, backward: [1, 2, H, W] px. Empty where nobody asks."""
     trust: Tensor
     """Where the flow can be believed and leads to something known, 0..1: [1, 1, H, W]. Empty where nobody asks."""
+    onward: Tensor
+    """From `source` to the present input, forward, on the grid of `source`; 0 where there is no past: [1, 2, H, W] px.
+    Empty where nobody asks."""
 
 
 def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     """The past as seen from `source`, [1, 3, H, W] in [-1, 1], which becomes the past of the next frame."""
     if not knobs.mode.looks_back:
-        return Past(source, source, state.nothing, state.nothing, source[:0], source[:0])
+        return Past(source, source, state.nothing, state.nothing, source[:0], source[:0], source[:0])
     cut = state.cut(source, knobs.cut_sensitivity)
     good, next_to = state.unbroken & ~cut, state.followed & ~cut
     picture = torch.where(good, state.picture, source)
     before = torch.where(next_to, state.source, source)
-    known, flow, where = good & next_to, source[:0], source[:0]
+    known, flow, where, onward = good & next_to, source[:0], source[:0], source[:0]
     if knobs.mode.temporal.follows:
         flow = estimate(before * 0.5 + 0.5, source * 0.5 + 0.5)
     if knobs.mode.temporal.moves_pictures:
         where = trust(flow, before, source) * known
+    if any(unit.follows for unit in knobs.mode.units):
+        onward = estimate(source * 0.5 + 0.5, before * 0.5 + 0.5) * known
     state.source.copy_(source)
     state.followed.fill_(True)
-    return Past(picture, before, cut, known, flow, where)
+    return Past(picture, before, cut, known, flow, where, onward)
 
 
 def noises(past: Past, knobs: Knobs, state: StreamState) -> Sequence[Tensor]:

@@ -60,6 +60,14 @@ class Stream(Protocol):
         """One frame: uint8 (h, w, 1|3|4) of any size in, uint8 (spec.height, spec.width, 3) out. The result may be
         a buffer that the next call overwrites. Without `moment` it counts time and frames for itself."""
 
+    def show(self, number: int, pixels: NDArray[np.uint8]) -> None:
+        """The newest picture of control unit `number`'s own stream, uint8 (h, w, 1|3|4) of any size; kept until the
+        next. Between frames, on the thread that paints."""
+
+    def hint(self) -> NDArray[np.uint8] | None:
+        """What the control unit that `hint_preview` names was shown in the last frame, uint8 (spec.height, spec.width,
+        3); None where it was shown nothing. May be a buffer that the next frame overwrites."""
+
     def tune(self, params: Params, moment: Moment | None = None) -> None:
         """Adopt what takes time (a prompt, and what it says at this moment), waiting for it: a standby must not fade in
         when it takes over. Cheap when there is nothing to adopt."""

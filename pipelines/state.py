@@ -44,6 +44,8 @@ class StreamState:
         """What was decoded to `picture`, while frames follow each other."""
         self.shown = picture()
         """`picture` after smoothing, while there is any."""
+        self.hint = torch.zeros(height, width, 3, dtype=torch.uint8, device=device)
+        """The hint of the unit that `Mode.hint` names, as the last frame that had one showed it to its network."""
         self.captured = picture()
         """The picture whose colours were caught last."""
         self.has_captured = flag()

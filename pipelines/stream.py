@@ -23,6 +23,7 @@ from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
 from pipelines.pace import WAITING
 from pipelines.params import Params, Unit
+from pipelines.preprocess.flowcolour import wheel
 from pipelines.preprocess.registry import CHOICES
 from pipelines.preprocess.skeleton import Skeletons
 from pipelines.prompt import Manner, Prompter
@@ -61,12 +62,13 @@ class DiffusionStream:
         self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
         self._units: tuple[Unit, ...] = params.units()
         self._nets_ahead: set[str] = set()
-        self._transfer = Transfer(nets.device)
+        self._transfer, self._down = Transfer(nets.device), Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
         self._rest = Rest()
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = 0
         self._counts = [0.0, 0.0, 0.0]
+        self._hinted = False
 
     @classmethod
     def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
@@ -105,6 +107,7 @@ class DiffusionStream:
 
     def __call__(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> Pixels:
         """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
+        self._hinted = False
         if params.pause and self._last is not None:
             return self._last
         self._ask(params, moment, params.prompt_fade)
@@ -136,7 +139,13 @@ class DiffusionStream:
         self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
         if self._counts[1] != cuts:
             self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
+        self._hinted = self.knobs.mode.hint > 0
         return self._last
+
+    def hint(self) -> Pixels | None:
+        """What the unit that `hint_preview` names was shown in the last frame, uint8 (height, width, 3); None for none.
+        The next frame overwrites it."""
+        return self._down.down(self.state.hint, ())[0] if self._hinted else None
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
         """Bring numbers, mode and memories to `params`, for an input of shape `source`."""
@@ -243,8 +252,10 @@ class DiffusionStream:
         if self.nets.load_control is None:
             raise ModelError("this engine runs no ControlNets")
         net = self.nets.load_control(Registry.open().controlnet(name).folder())
-        if net.channels != 3:
-            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has pictures of 3")
+        if net.channels not in (3, 6):
+            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has 3, or 6 for TemporalNet2")
+        if net.channels == 6:
+            wheel(self.nets.device)  # uploaded here, as no frame that is recorded as a graph may
         return net
 
     def _control_notes(self) -> dict[str, float | str]:

@@ -45,6 +45,8 @@ class UnitMode(NamedTuple):
     mask: ControlMask
     own: tuple[int, ...]
     """Height, width and channels of the unit's own picture; empty where it has none."""
+    channels: int = 3
+    """Of its hint: 6 for TemporalNet2, which sees the input's flow beside the picture."""
     look: Look = "each"
     """Whether a preprocessor with a network looks at this frame."""
 
@@ -59,9 +61,14 @@ class UnitMode(NamedTuple):
         return self.number, self.size, self.beside
 
     @property
+    def follows(self) -> bool:
+        """Whether it is shown how the input moves."""
+        return self.channels == 6
+
+    @property
     def looks_back(self) -> bool:
         """Whether it needs what the frame before left behind."""
-        return self.source in ("previous_output", "previous_input") or self.look != "each"
+        return self.source in ("previous_output", "previous_input") or self.look != "each" or self.follows
 
 
 class Turn(NamedTuple):
@@ -149,6 +156,7 @@ class UnitKnobs:
             size=turn.size if unit.pixel_perfect else _at(turn.size, unit.resolution),
             mask=unit.mask if has_alpha else "off",
             own=shape,
+            channels=self._nets.controlnets[net].channels,
         )
 
     def _fill(self, units: Sequence[Unit]) -> None:

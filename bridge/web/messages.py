@@ -13,15 +13,15 @@ import msgspec
 
 from bridge.errors import ControlError
 
-Shelf = Literal["input", "output"]
-SHELVES: tuple[Shelf, Shelf] = ("input", "output")
+Shelf = Literal["input", "output", "hint"]
+SHELVES: tuple[Shelf, ...] = ("input", "output", "hint")
 Value = bool | int | float | str
 
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 16 * 1024
 """A prompt of 2 kB fits even if every byte of it is escaped."""
 HEADER = struct.Struct("<BBHIIIdd")
-"""Shelf (0 input, 1 output), protocol, bytes of header, number, seq, params version, captured and encoded (s)."""
+"""Shelf (0 input, 1 output, 2 hint), protocol, header's bytes, number, seq, version, captured and encoded (s)."""
 
 
 class Set(msgspec.Struct, tag_field="type", tag="set", frozen=True, forbid_unknown_fields=True):

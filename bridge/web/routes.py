@@ -51,7 +51,7 @@ async def _static(request: Request) -> Response:
 
 
 def _stills(preview: PreviewHub) -> list[Route]:
-    """`/still.png` and `/still.jpg`: the newest output in full size, or `?shelf=input`."""
+    """`/still.png` and `/still.jpg`: the newest output in full size, or `?shelf=input`, `?shelf=hint`."""
 
     def still_of(kind: str) -> Route:
         media, encode = STILLS[kind]

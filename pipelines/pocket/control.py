@@ -1,7 +1,7 @@
 """Stages three and four: the ControlNets. The denoiser stays as it is; each learns what to add to it.
 
 `pocket-edge` is shown the outlines (Canny) of the input, `pocket-temporal` the previous picture that came out, as
-TemporalNet is (Rothenhaeusler 2023): both as RGB in 0..1, at the size of the picture.
+TemporalNet is (Rowles 2023): both as RGB in 0..1, at the size of the picture.
 """
 
 from __future__ import annotations

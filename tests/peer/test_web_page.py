@@ -84,6 +84,20 @@ def test_both_pictures_are_painted_as_they_were_sent(stage: Stage, page: Page) -
     assert np.abs(mean - 90).max() < 6
 
 
+def test_a_hint_has_room_while_somebody_wants_to_see_it(stage: Stage, page: Page) -> None:
+    assert page.eval("document.querySelector('#hint').hidden")
+    stage.store.set("hint_preview", 2)
+    page.wait("!document.querySelector('#hint').hidden")
+    stage.publish(hint=np.full((64, 64, 3), (20, 180, 60), np.uint8))
+    page.wait("document.querySelector('#hint').dataset.painted")
+    size, mean = colours(page, "hint")
+    assert size == (64, 64)
+    assert np.abs(mean - (20, 180, 60)).max() < 6
+    assert page.eval("document.querySelector('#hint .what').textContent") == "unit 2"
+    stage.store.set("hint_preview", 0)
+    page.wait("document.querySelector('#hint').hidden")
+
+
 def test_pictures_move_at_full_rate(stage: Stage, page: Page) -> None:
     stage.play(fps=30, side=128)
     page.wait("Number((document.querySelector('#output .size').textContent.match(/(\\d+) fps/) || [])[1]) >= 15")

@@ -272,6 +272,19 @@ def test_so_is_one_of_every_family(steered):
     check_replay(steered, {**BOTH, "control1_source": "previous_output", "guidance_mode": "onetime", "steps": 2})
 
 
+def test_so_is_one_whose_hint_is_looked_at(steered):
+    check_replay(steered, {**BOTH, "hint_preview": 2, "control2_source": "stream"})
+    assert steered.knobs.mode.hint == 2
+    assert bool(steered.state.hint.any())
+
+
+def test_so_is_one_that_shows_a_network_how_the_input_moves(stream, model_folder, tmp_path):
+    folder = write_controlnet(tmp_path / "six", model_folder("sd15"), channels=6)
+    stream.nets.controlnets["a"] = stream.nets.load_control(folder)
+    check_replay(stream, {**FIRST, "control1_source": "previous_output", "steps": 2})
+    assert stream.knobs.mode.units[0].follows
+
+
 def test_numbers_of_a_unit_move_the_replay_and_make_no_other_mode(steered):
     base = {**FIRST, "control1_preprocessor": "threshold", "guidance_mode": "full", "guidance": 3.0}
     pixels = frame(1)

@@ -35,11 +35,14 @@ def test_every_flag_of_run_reaches_the_config(tmp_path: Path) -> None:
     file.write_text("frames = 9\nstop_at_end = false\nsinks = ['shm']\n[params]\nseed = 4\nmix = 0.5\n")
     run = config(
         *("--config", str(file), "--source", "movie:a b.mp4?loop=0", "--sink", "null", "--sink", "zmq"),
+        *("--hint-sink", "shm?name=h", "--control-source", "1=scene", "--control-source", "3=shm?name=a=b"),
         *("--model", "pocket", "--prompt", "gold, slow", "--size", "512x384", "--set", "mix=0.25", "--set", "pause=1"),
         *("--engine", "fake", "--device", "cpu", "--dtype", "bf16", "--threads", "2", "--every-frame", "--frames", "7"),
         *("--osc-port", "0", "--web-port", "0", "--no-browser", "--lan", "--allow", "10.0.0.0/8"),
     )
     assert (run.source, run.sinks) == ("movie:a b.mp4?loop=0", ("null", "zmq"))
+    assert run.hint_sinks == ("shm?name=h",)
+    assert run.control_sources.by_unit() == {1: "scene", 3: "shm?name=a=b"}
     assert (run.every_frame, run.stop_at_end, run.frames) == (True, False, 7)
     worker = run.worker
     assert (worker.engine, worker.device, worker.dtype, worker.threads) == ("fake", "cpu", "bf16", 2)

@@ -144,6 +144,15 @@ def uncommented(path: Path) -> dict[str, Any]:
     return tomllib.loads(re.sub(r"(?m)^# (\w+ = )", r"\1", path.read_text("utf-8")))
 
 
+def test_units_have_sources_by_number(tmp_path: Path) -> None:
+    config = load(tmp_path, '[control_sources]\n1 = "scene"\n4 = "shm?name=a"', '[control_sources]\n1 = "zmq"')
+    assert config.control_sources.by_unit() == {1: "zmq", 4: "shm?name=a"}
+    with pytest.raises(ConfigError, match=r"control_sources.1 'scenne' is unknown; did you mean 'scene'"):
+        load(tmp_path, '[control_sources]\n1 = "scenne"')
+    with pytest.raises(ConfigError, match=r"unknown key 'control_sources.5'"):
+        load(tmp_path, '[control_sources]\n5 = "scene"')
+
+
 def test_default_toml_is_every_key_with_its_default() -> None:
     path = data("configs") / "default.toml"
     defaults = msgspec.to_builtins(Config())

@@ -143,9 +143,10 @@ def test_with_guidance_and_half_the_strength_too(kind, stream, model_folder, fol
     assert np.abs(painted - expected).max() <= CLOSE
 
 
-def test_temporalnet_is_a_controlnet_that_is_shown_the_last_picture(stream, model_folder, folders):
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_temporalnet_is_a_controlnet_that_is_shown_the_last_picture(kind, stream, model_folder, folders):
     """Three frames of ours against three calls of theirs, each given the picture before; the first gets the input."""
-    mine, pipe = stream("sd15"), pipeline(model_folder("sd15"), [folders("sd15")["a"]], "sd15", "turbo")
+    mine, pipe = stream(kind), pipeline(model_folder(kind), [folders(kind)["a"]], kind, "turbo")
     last = as_input(FRAME)
     values = {"control1_on": True, "control1_model": "a", "control1_source": "previous_output"}
     pictures = []

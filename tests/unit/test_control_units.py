@@ -316,13 +316,13 @@ def test_what_can_not_be_loaded_is_a_sentence_and_the_stream_goes_on(make, model
     (tmp_path / "junk").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "junk" / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel"}))
-    wide = write_controlnet(tmp_path / "six", model_folder("sd15"), channels=6)
-    wrong = {"junk": tmp_path / "junk", "empty": tmp_path / "empty", "gone": tmp_path / "gone", "six": wide}
+    wide = write_controlnet(tmp_path / "five", model_folder("sd15"), channels=5)
+    wrong = {"junk": tmp_path / "junk", "empty": tmp_path / "empty", "gone": tmp_path / "gone", "five": wide}
     register({**nets("sd15"), **wrong, "wide": nets("sdxl")["a"], "unet": model_folder("sd15") / "unet"})
     by_a = paint(stream, **unit())
     for name, word in {
         "junk": "weights", "empty": "not where it was", "gone": "not where it was", "wide": "another family",
-        "six": "6 channels", "unet": "UNet2DConditionModel",
+        "five": "5 channels", "unet": "UNet2DConditionModel",
     }.items():  # fmt: skip
         picture = paint(stream, **unit(model=name))
         assert np.array_equal(picture, by_a), "the one before stays"

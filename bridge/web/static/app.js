@@ -13,6 +13,7 @@ const controls = new Map();
 const painters = {
   input: new Painter(id("input"), (picture) => painted(picture)),
   output: new Painter(id("output"), (picture) => painted(picture)),
+  hint: new Painter(id("hint"), (picture) => painted(picture)),
 };
 const groups = new Groups(id("panel"));
 const structure = new Structure((values) => link.send({ type: "set", values }));
@@ -82,6 +83,7 @@ function show(values, times = {}) {
     controls.get(name)?.show(value, times[name] ?? 0);
     groups.note(name, value);
   }
+  if (values.hint_preview !== undefined) look(values.hint_preview);
 }
 
 function hear(message) {
@@ -106,9 +108,16 @@ function hear(message) {
   }
 }
 
+/** Make room for the hint of control unit `number`; 0 is none. */
+function look(number) {
+  id("hint").hidden = !number;
+  id("hint").querySelector(".what").textContent = number ? `unit ${number}` : "";
+  watch();
+}
+
 /** A hidden window wants no pictures: nothing is encoded for it. */
 function watch() {
-  link.send({ type: "watch", shelves: document.hidden ? [] : ["input", "output"] });
+  link.send({ type: "watch", shelves: document.hidden ? [] : ["input", "output", ...(id("hint").hidden ? [] : ["hint"])] });
 }
 
 const link = new Link(

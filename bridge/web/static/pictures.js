@@ -1,6 +1,6 @@
 // Paints the newest picture of each shelf. While one is decoded, newer ones replace each other; nothing queues up.
 
-const SHELVES = ["input", "output"];
+const SHELVES = ["input", "output", "hint"];
 const PROTOCOL = 1;
 const ASPECTS = [0.5, 2.5];
 
