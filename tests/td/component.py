@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from td.fake.world import World
 from bridge.tox.cli import line
 
 ROOT = Path(__file__).resolve().parents[2]
+BLACK = 8
+"""A picture with nothing brighter in it is black."""
 
 
 def build(world: World, folder: Path) -> Any:
@@ -31,6 +35,18 @@ def command(folder: Path) -> str:
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m bridge "$@"\n', "utf-8")
     script.chmod(0o755)
     return str(script)
+
+
+def udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tcp_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def corner(height: int = 256, width: int = 256, shift: int = 0) -> np.ndarray:
@@ -83,3 +99,14 @@ class Stage:
 
     def close(self) -> None:
         self.world.close()
+
+
+def ready(folder: Path, arguments: str = "--no-web --engine fake", **more: Any) -> Stage:
+    """A stage on ports and names of its own; nothing is started yet."""
+    stage, tag = Stage(folder, **more), f"{os.getpid()}-{udp_port()}"
+    values = {"Command": command(folder), "Arguments": arguments, "Inname": f"lltd-i{tag}", "Outname": f"lltd-o{tag}"}
+    values |= {"Oscport": udp_port(), "Listenport": udp_port(), "Inport": tcp_port(), "Outport": tcp_port()}
+    for name, value in values.items():
+        setattr(stage.comp.par, name, value)
+    stage.frame()
+    return stage

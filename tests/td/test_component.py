@@ -96,7 +96,7 @@ def test_the_builder_builds_all_and_saves_it(tmp_path: Path) -> None:
     assert {op.name: op.OPType for op in comp.children} == wanted
     assert [page.name for page in comp.customPages] == [page["name"] for page in document()["pages"]]
     assert (tmp_path / "td/livelatent.tox").is_file()
-    assert (len(comp.inputConnectors), len(comp.outputConnectors)) == (2, 1)
+    assert (len(comp.inputConnectors), len(comp.outputConnectors)) == (3, 2)
     assert comp.op("receive_callbacks").dock is comp.op("receive")
     assert comp.par.Strength.max == 1
     assert comp.par.Fps.readOnly

@@ -1,0 +1,236 @@
+"""What the component has beside the picture's way: the third input, the second output, presets, what its face says."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bridge.context import Context
+from bridge.drivers import make_sink, make_source
+from bridge.frame import Frame
+from bridge.ring import RingWriter
+from bridge.shm import remove
+from td.component import Stage, build, corner, tcp_port, udp_port
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """Under names and ports of its own; no bridge runs."""
+    made, tag = Stage(tmp_path), f"{os.getpid()}-{udp_port()}"
+    for what in ("In", "Out", "Control", "Hint"):
+        setattr(made.comp.par, f"{what}name", f"lltd-{what[0].lower()}{tag}")
+        setattr(made.comp.par, f"{what}port", tcp_port())
+    made.comp.par.Oscport, made.comp.par.Listenport = udp_port(), udp_port()
+    made.frame()
+    yield made
+    made.close()
+    assert threads() == 0
+    assert not list(Path("/dev/shm").glob(f"lltd-?{tag}"))
+
+
+def side(stage: Stage, what: str) -> str:
+    """The bridge's spec for the other end of a road."""
+    if stage.par("Transport") == "zmq":
+        return f"zmq:tcp://127.0.0.1:{stage.par(what + 'port')}"
+    return f"shm?name={stage.par(what + 'name')}"
+
+
+def threads() -> int:
+    return sum(thread.name.startswith("ll-td-") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("transport", ["shm", "zmq", "ndi"])
+def test_the_third_input_reaches_the_bridges_sources_upright(stage: Stage, transport: str) -> None:
+    """With TouchDesigner's own operators for the picture, by shared memory."""
+    stage.comp.par.Transport = transport
+    for _ in range(3):
+        stage.frame()
+    before = threads()
+    pose = stage.project.create("moviefileinTOP", "pose")
+    pose._show(corner(96, 128))
+    pose.outputConnectors[0].connect(stage.comp.inputConnectors[2])
+    source = make_source(side(stage, "Control"), Context())
+    source.open()
+    try:
+        found: list[Frame] = []
+
+        def look() -> bool:
+            frame = source.read(0.0)
+            found.extend([frame] if frame is not None else [])
+            return bool(found)
+
+        stage.until(look, 20)
+        assert found[0].pixels.shape == (96, 128, 4)
+        assert (found[0].pixels[..., :3] == corner(96, 128)).all()
+        assert stage.ext.links.problem == ""
+        stage.comp.inputConnectors[2].disconnect()
+        stage.frame()
+        assert (stage.ext.links.control, threads()) == (None, before), "nothing is kept for what is not wired"
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("transport", ["shm", "zmq"])
+def test_the_second_output_shows_the_hints_and_holds_the_last(stage: Stage, transport: str) -> None:
+    stage.comp.par.Transport = transport
+    sink = make_sink(side(stage, "Hint"), Context())
+    sink.open()
+    hint = np.repeat(corner(64, 96)[..., :1], 1, axis=2)
+
+    def send() -> None:
+        sink.write(Frame(hint, 0))
+
+    try:
+        cooks = stage.comp.op("hint").totalCooks
+        for _ in range(10):
+            send()
+            stage.frame()
+        assert stage.ext.links.hints is None
+        assert stage.comp.op("hint").totalCooks <= cooks + 1, "nobody looks, so nothing is read"
+        look = stage.project.create("outTOP", "hints")
+        look.inputConnectors[0].connect(stage.comp.outputConnectors[1])
+        stage.until(lambda: send() or stage.ext.hint.front is not None, 20)
+    finally:
+        sink.close()
+    for _ in range(20):
+        stage.frame()
+    assert look._seen().shape == (64, 96, 4)
+    assert (look._seen()[..., :3] == hint).all(), "grey is grey in all three, top row up, after its sender has gone"
+    assert (stage.out._seen()[0, 0, :3] == corner()[0, 0]).all(), "the first output is none of its business"
+
+
+def heard(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], bool]]:
+    """What is told to a bridge that the component believes itself in step with."""
+    said: list[tuple[tuple[Any, ...], bool]] = []
+    monkeypatch.setattr(stage.ext.sync, "_send", lambda *words, asBundle: said.append((words, asBundle)))
+    monkeypatch.setattr(stage.ext.sync, "_in_step", True)
+    return said
+
+
+@pytest.mark.parametrize("deferred", [True, False])
+def test_a_preset_brings_back_how_it_stood_in_one_bundle(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, deferred: bool
+) -> None:
+    stage.world._deferred = deferred
+    par = stage.comp.par
+    par.Strength, par.Prompt, par.Sampler, par.Width, par.Seed = 0.3, "ink", "ddim", 512, 5
+    par.Preset = "calm blue"
+    par.Store.pulse()
+    stage.frame()
+    assert par.Preset.menuNames == ["calm blue"]
+    par.Strength, par.Prompt, par.Sampler, par.Width, par.Pause, par.Seed = 0.9, "gold", "lcm", 256, True, 5
+    par.Mix.expr = "0.25 + 0.5"
+    stage.frame()
+    said = heard(stage, monkeypatch)
+    par.Recall.pulse()
+    stage.frame()
+    assert (stage.par("Strength"), stage.par("Prompt"), stage.par("Sampler")) == (0.3, "ink", "ddim")
+    assert (stage.par("Width"), stage.par("Pause")) == (256, True), "neither the model's size nor an act is a look"
+    assert par.Mix.mode.name == "EXPRESSION"
+    bundles = [words for words, bundled in said if bundled]
+    told = {words[i]: words[i + 1] for words in bundles for i in range(0, len(words), 2)}
+    assert len(bundles) == 1
+    assert told == {"/ll/strength": [0.3], "/ll/prompt": ["ink"], "/ll/sampler": ["ddim"]}
+    singles = {words[0] for words, bundled in said if not bundled}
+    assert not singles & set(told), "what the bundle says is not said again"
+
+
+def test_a_preset_fades_in_the_bridge(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    par = stage.comp.par
+    par.Preset, par.Strength, par.Sampler = "a", 0.3, "ddim"
+    par.Store.pulse()
+    stage.frame()
+    par.Strength, par.Sampler, par.Fade = 0.9, "lcm", 4
+    stage.frame()
+    said = heard(stage, monkeypatch)
+    par.Recall.pulse()
+    stage.frame()
+    ((words, _),) = [entry for entry in said if entry[1]]
+    assert words == ("/ll/sampler", ["ddim"], "/ll/strength", [0.3, 4.0])
+    fading = {name for name, row in stage.ext.sync.rows.items() if row.get("fades")}
+    assert {"Strength", "Prompt", "Control1weight"} <= fading
+    assert not {"Sampler", "Steps", "Model", "Pause"} & fading
+
+
+def test_presets_outlive_the_building_anew_and_what_people_write_into_them(stage: Stage, tmp_path: Path) -> None:
+    par, dat = stage.comp.par, stage.comp.op("presets")
+    par.Recall.pulse()
+    stage.frame()
+    assert "no preset ''" in stage.ext.sync.refusal()
+    for name, strength in (("one", 0.1), ("two", 0.2)):
+        par.Preset, par.Strength = name, strength
+        par.Store.pulse()
+        stage.frame()
+    kept = json.loads(dat.text)
+    kept["two"] |= {"Strength": 7, "Sampler": "no such", "Nothing": 1, "Steps": None, "Active": False}
+    dat.text = json.dumps(kept)
+    stage.comp = build(stage.world, tmp_path)
+    par = stage.comp.par
+    assert par.Preset.menuNames == ["one", "two"]
+    par.Recall.pulse()
+    stage.frame()
+    assert (stage.par("Preset"), stage.par("Strength"), stage.par("Active")) == ("two", 1.0, True)
+    assert "Steps" in stage.ext.sync.refusal() or "Sampler" in stage.ext.sync.refusal()
+    par.Delete.pulse()
+    stage.frame()
+    assert list(json.loads(stage.comp.op("presets").text)) == ["one"]
+    for broken in ("{", "[]", "nothing"):
+        stage.comp.op("presets").text = broken
+        par.Recall.pulse()
+        stage.frame()
+        assert "no preset" in stage.ext.sync.refusal()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="writes into the segment's file")
+def test_a_bridge_of_another_protocol_is_said_on_the_face_and_the_picture_stays(stage: Stage) -> None:
+    ring = RingWriter.create(name=stage.par("Outname"))
+    try:
+        stage.until(lambda: ring.write(Frame(corner(), 0)) or stage.ext.received > 2)
+        with (Path("/dev/shm") / stage.par("Outname")).open("r+b") as file:
+            file.seek(8)
+            file.write((2).to_bytes(8, "little"))
+        ring.close()  # it says goodbye, so the component looks for a new one
+        stage.until(lambda: "speaks protocol 2" in stage.par("Status"))
+        assert "td install" in stage.par("Error")
+        assert stage.par("State") == "error"
+        assert (stage.out._seen()[..., :3] == corner()).all()
+    finally:
+        ring.disown()
+        remove(stage.par("Outname"))
+    heir = RingWriter.create(name=stage.par("Outname"))
+    try:
+        count = stage.ext.received
+        stage.until(lambda: heir.write(Frame(corner(), 0)) or stage.ext.received > count + 2)
+        stage.until(lambda: stage.par("Error") == "")
+    finally:
+        heir.close()
+        heir.unlink()
+
+
+def test_a_frame_of_touchdesigner_costs_few_operations(stage: Stage) -> None:
+    """What the component touches of TouchDesigner in one frame with everything wired: each is about a microsecond."""
+    for number in (1, 2):
+        stage.movie.outputConnectors[0].connect(stage.comp.inputConnectors[number])
+    look = stage.project.create("outTOP", "hints")
+    look.inputConnectors[0].connect(stage.comp.outputConnectors[1])
+    for _ in range(20):
+        stage.frame()
+    counts, reads = [], []
+    for _ in range(40):
+        downloads = [op._downloads for op in stage.comp.children if op._family == "TOP"]
+        touched = stage.world._touches
+        stage.ext.Frame()
+        counts.append(stage.world._touches - touched)
+        reads.append(sum(op._downloads for op in stage.comp.children if op._family == "TOP") - sum(downloads))
+        stage.frame()
+    assert set(reads) == {3}, "picture, mask and control are read once each"
+    assert sorted(counts)[len(counts) // 2] <= 20, counts
+    assert max(counts) <= 120, "five times a second the figures are shown"
+    assert stage.world._stalls == 0
