@@ -31,8 +31,8 @@ CONTROL_PORT, HINT_PORT = 5573, 5574
 """Where the third input goes, and where the second output comes from."""
 NO_PRESET = {"pause", "bypass", "colour_capture"}
 """Rows that are an act, not a look. Structural ones are left out too: a preset is there with the next frame."""
-FILES = {"movie"}
-"""Drivers that are source and sink without being a way between two programs."""
+APART = {"movie", "cuda-ipc"}
+"""Drivers that are source and sink, but no way to this component: a file, and one that it does not speak."""
 COSTS = {
     "shm": "Shared memory: same machine, about 1 ms at 512², nothing to install.",
     "zmq": "ZMQ: another machine, or this one; needs pyzmq beside the component (livelatent td install).",
@@ -80,7 +80,7 @@ def td_name(name: str) -> str:
 
 def transports() -> list[str]:
     """The ways between two programs that this bridge has drivers for, in the order of the menu."""
-    return [name for name in SOURCES if name in SINKS and name not in FILES]
+    return [name for name in SOURCES if name in SINKS and name not in APART]
 
 
 def document() -> dict[str, Any]:
