@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 SLOW = os.environ.get("LIVELATENT_SLOW", "")
@@ -63,8 +64,20 @@ def _threads() -> set[str]:
 
 
 def _segments() -> set[str]:
+    """Those that this process and its children wrote, or somebody who is gone; another run beside us has its own."""
     shm = Path("/dev/shm")
-    return {p.name for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))} if shm.is_dir() else set()
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    names = [p for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))] if shm.is_dir() else []
+    return {p.name for p in names if (pid := _writer(p)) in ours or not psutil.pid_exists(pid)}
+
+
+def _writer(path: Path) -> int:
+    """The process that a ring says it belongs to; 0 for what is none, or not yet."""
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(96)[88:96], "little") & 0x7FFFFFFF
+    except OSError:
+        return 0
 
 
 def _children() -> set[int]:
