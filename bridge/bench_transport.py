@@ -31,7 +31,7 @@ from bridge.transports import why_not
 SIZES = ((512, 512), (1080, 1920))
 FPS = 60.0
 WARM_S = 1.0
-CONNECT_S = 8.0
+CONNECT_S = 30.0
 MEMCPY = "memcpy in process"
 LEAST = 3
 """Frames of the slowest path, which takes more than a second for each."""
@@ -144,7 +144,7 @@ def _hop(path: str, source_text: str, sink_text: str, size: tuple[int, ...], fra
     times: list[int] = []
     first = last = 0
     try:
-        deadline = now_ns() + int((40 + 4 * frames / FPS) * NS)
+        deadline = now_ns() + int((40 + CONNECT_S + 4 * frames / FPS) * NS)
         while now_ns() < deadline:
             frame = source.read(0.1)
             if frame is not None and frame.media_ns >= 0:

@@ -20,7 +20,7 @@ from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
 
-from td.component import BLACK, Stage, build, corner, ready, udp_port
+from td.component import BLACK, Stage, build, corner, dominant, ready, udp_port
 
 INVERTED = {"red": (25, 235, 235), "green": (235, 55, 235), "blue": (235, 235, 25), "grey": (127, 127, 127)}
 """What the fake engine makes of `corner()`: the negative."""
@@ -367,9 +367,3 @@ def test_pocket_paints_a_movie(tmp_path: Path) -> None:
         assert stage.par("Modelinfo").startswith("pocket")
     finally:
         stage.close()
-
-
-def dominant(picture: np.ndarray) -> dict[str, int]:
-    height, width = (side // 2 for side in picture.shape[:2])
-    parts = {"red": picture[:height, :width], "green": picture[:height, width:], "blue": picture[height:, :width]}
-    return {name: int(np.argmax(part[..., :3].reshape(-1, 3).mean(0))) for name, part in parts.items()}
