@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bridge import keys
 from bridge.context import Context
 from bridge.drivers import make_sink, make_source
 from bridge.frame import Frame
@@ -234,3 +235,42 @@ def test_a_frame_of_touchdesigner_costs_few_operations(stage: Stage) -> None:
     assert sorted(counts)[len(counts) // 2] <= 20, counts
     assert max(counts) <= 120, "five times a second the figures are shown"
     assert stage.world._stalls == 0
+
+
+def test_a_key_file_opens_the_way_to_another_machine_and_another_key_does_not(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVELATENT_HOME", str(tmp_path / "home"))
+    par = stage.comp.par
+    good, _ = keys.new_client("td")
+    ways = [f"zmq:tcp://127.0.0.1:{stage.par(port)}?curve=1" for port in ("Inport", "Outport")]
+    source, sink = make_source(ways[0], Context()), make_sink(ways[1], Context())
+    stranger, _ = keys.new_client("stranger")
+    (keys.allowed() / "stranger.key").unlink()
+    source.open()
+    sink.open()
+    came: list[Frame] = []
+
+    def exchange() -> bool:
+        sink.write(Frame(corner(value), 0))
+        frame = source.read(0.0)
+        came.extend([frame] if frame is not None else [])
+        return bool(came) and stage.ext.received > 0
+
+    value = 64
+    try:
+        par.Transport, par.Keyfile = "zmq", str(stranger)
+        for _ in range(90):
+            exchange()
+            stage.frame()
+        assert (came, stage.ext.received) == ([], 0)
+        par.Keyfile = str(good)
+        stage.until(exchange, 20)
+        assert (came[0].pixels[..., :3] == corner()).all()
+        assert (stage.out._seen()[..., :3] == corner(value)).all()
+        par.Keyfile = str(tmp_path / "nowhere.key_secret")
+        stage.until(lambda: "nowhere.key_secret" in stage.par("Error"))
+        assert (stage.out._seen()[..., :3] == corner(value)).all(), "the last picture stays"
+    finally:
+        source.close()
+        sink.close()
