@@ -113,3 +113,28 @@ def test_out(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
     assert {tuple(what[:2]) for what in seen} == {(1280, 720)}
     # Taken every 2 ms by a frame synchroniser that repeats and skips to keep time.
     assert len(seen) >= amount(90, 30) / 100 * (sent - FPS)
+
+
+def test_opened_again_and_again_it_leaves_nothing(amount: Amount) -> None:
+    source, sink, me = (
+        make_source(f"ndi:{NAME} nobody", Context()),
+        make_sink(f"ndi:{NAME} again", LAN),
+        psutil.Process(),
+    )
+    base: tuple[int, int, int] | None = None
+    for number in range(amount(1000, 12)):
+        source.open()
+        assert source.read(0.01) is None
+        source.close()
+        sink.open()
+        sink.write(Frame(np.zeros((64, 64, 3), np.uint8), 0))
+        sink.close()
+        if number == 10:
+            base = me.num_threads(), me.num_fds(), me.memory_info().rss
+    assert base is not None
+    end = me.num_threads(), me.num_fds(), me.memory_info().rss
+    more = f"{end[0] - base[0]:+} threads, {end[1] - base[1]:+} files, {(end[2] - base[2]) / 2**20:+.1f} MiB"
+    print(f"\nopened {number + 1} times: {more}")
+    assert end[0] <= base[0] + 1
+    assert end[1] <= base[1] + 2
+    assert end[2] - base[2] < 20 * 2**20

@@ -68,7 +68,7 @@ def test_the_bridge_is_killed(tmp_path: Path, amount: Amount) -> None:
         stage.until(lambda: stage.ext.received > 3, 60)
         base: Held | None = None
         dead: set[int] = set()
-        for _ in range(amount(50, 3)):
+        for _ in range(amount(50, 2)):
             killed, count = stage.ext.bridge.pid, stage.ext.received
             dead |= family(killed)
             began = time.monotonic()
@@ -131,7 +131,7 @@ def test_touchdesigner_is_killed(
     server, pars = bridge
     rng, times = random.Random(5), []
     base: Held | None = None
-    for number in range(amount(50, 3) + 1):
+    for number in range(amount(50, 2) + 1):
         child = subprocess.Popen([sys.executable, CHILD, tmp_path, json.dumps(pars)], stdout=subprocess.PIPE, text=True)
         said: list[str] = []
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from td.component import Stage, corner, dominant, ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 Amount = Callable[[int, int], int]
 
@@ -50,6 +50,7 @@ def test_pictures_come_back_in_order_upright_and_in_their_colours(tmp_path: Path
         stage.comp.par.Prompt, stage.comp.par.Strength = "watercolour", 0.3
         stage.comp.par.Start.pulse()
         stage.until(lambda: stage.ext.received > 3, 400)  # torch, diffusers and the weights
+        stage.until(lambda: stage.par("Modelinfo").startswith("pocket"))
         tally = Tally(stage)
         for kind in ("moviefileinTOP", "videodeviceinTOP"):
             top = stage.project.create(kind)
