@@ -7,6 +7,7 @@ the bridge, and one last: how it is doing.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tomllib
 from itertools import groupby
@@ -15,6 +16,7 @@ from typing import Any, NotRequired, TypedDict
 from bridge.config import OscConfig
 from bridge.drivers import SINKS, SOURCES
 from bridge.ring_layout import PROTOCOL
+from bridge.run_cli import configure
 from bridge.sinks.shm import DEFAULT_NAME as RING_OUT
 from bridge.sinks.zmq import DEFAULT_ADDRESS as ZMQ_OUT
 from bridge.sources.shm import DEFAULT_NAME as RING_IN
@@ -90,6 +92,7 @@ def document() -> dict[str, Any]:
         "prefix": OscConfig().prefix,
         "ring_protocol": PROTOCOL,
         "native": {name: NATIVE[name] for name in transports() if name in NATIVE},
+        "control_source": "--control-source" in _run_options(),
         "pages": [
             {"name": "Livelatent", "pars": own()},
             *({"name": group.capitalize(), "pars": [of_row(s) for s in specs]} for group, specs in _groups()),
@@ -97,6 +100,13 @@ def document() -> dict[str, Any]:
             {"name": "Status", "pars": figures()},
         ],
     }
+
+
+def _run_options() -> str:
+    """What `livelatent run` takes, as argparse words it."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return parser.format_usage()
 
 
 def as_json() -> str:

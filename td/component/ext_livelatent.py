@@ -162,7 +162,8 @@ class LiveLatent:
             return
         par = self.comp.par
         self.sync.ours = True
-        words = self.links.words(par, self.transport if self._busy else par.Transport.eval())
+        control = self.document["control_source"] and bool(self.comp.inputConnectors[2].connections)
+        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), control)
         words += ["--osc-port", str(par.Oscport.eval())]
         for name, value in self.sync.structural().items():
             words += ["--set", f"{name}={value}"]

@@ -46,16 +46,19 @@ class Links:
         return ZmqReader(addresses[place], keyfile, picture) if transport == "zmq" else RingReader(names[place])
 
     @staticmethod
-    def words(par, transport):
-        """Options of `livelatent run` for the other end of this transport, on this machine."""
-        into, out = par.Inname.eval(), par.Outname.eval()
+    def words(par, transport, control):
+        """Options of `livelatent run` for the other end of this transport, on this machine; `control`: of the third
+        input too."""
+        into, out, third = par.Inname.eval(), par.Outname.eval(), f"shm?name={par.Controlname.eval()}"
         if transport in ("auto", "shm"):
-            return ["--source", f"shm?name={into}", "--sink", f"shm?name={out}", "--sink", "preview"]
-        if transport == "zmq":
-            codec = par.Codec.eval()
-            ports = [f"zmq:tcp://127.0.0.1:{port.eval()}" for port in (par.Inport, par.Outport)]
-            return ["--source", ports[0], "--sink", f"{ports[1]}?codec={codec}", "--sink", "preview"]
-        return ["--source", f"{transport}:{into}", "--sink", f"{transport}:{out}", "--sink", "preview"]
+            ends = [f"shm?name={into}", f"shm?name={out}"]
+        elif transport == "zmq":
+            ways = [f"zmq:tcp://127.0.0.1:{port.eval()}" for port in (par.Inport, par.Outport, par.Controlport)]
+            ends, third = [ways[0], f"{ways[1]}?codec={par.Codec.eval()}"], ways[2]
+        else:
+            ends = [f"{transport}:{into}", f"{transport}:{out}"]
+        words = ["--source", ends[0], "--sink", ends[1], "--sink", "preview"]
+        return [*words, "--control-source", f"1={third}"] if control else words
 
     @property
     def problem(self):

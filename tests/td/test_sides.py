@@ -78,6 +78,30 @@ def test_the_third_input_reaches_the_bridges_sources_upright(stage: Stage, trans
         source.close()
 
 
+@pytest.mark.parametrize("transport", ["auto", "zmq", "ndi"])
+def test_a_bridge_that_is_started_hears_of_the_third_input(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """If it is wired, and if this bridge has a way for it."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(stage.ext.bridge, "start", lambda command, words: asked.append(words))
+    stage.comp.par.Transport = transport
+    stage.movie.outputConnectors[0].connect(stage.comp.inputConnectors[2])
+    for knows in (False, True):
+        monkeypatch.setitem(stage.ext.document, "control_source", knows)
+        stage.comp.par.Start.pulse()
+        stage.frame()
+    stage.comp.inputConnectors[2].disconnect()
+    stage.comp.par.Start.pulse()
+    stage.frame()
+    way = side(stage, "Control")
+    assert [words[words.index("--control-source") + 1] if "--control-source" in words else "" for words in asked] == [
+        "",
+        f"1={way}",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("transport", ["shm", "zmq"])
 def test_the_second_output_shows_the_hints_and_holds_the_last(stage: Stage, transport: str) -> None:
     stage.comp.par.Transport = transport
