@@ -8,8 +8,8 @@ def face(ext):
     if not ext.comp.par.Active.eval():
         return "off", "Off: Active is off.", bridge.problem, ""
     problem = bridge.problem or links.problem or sync.refusal()
-    if not problem and sync.live:
-        problem = sync.reading("/error") or ""
+    if not problem:
+        problem = (sync.reading("/error") or "") if sync.live else _deaf(ext)
     if not sync.live:
         state, line = _absent(ext)
     elif not ext.comp.inputConnectors[0].connections:
@@ -23,6 +23,13 @@ def face(ext):
     elif mismatch:
         line = f"{line}. {mismatch}"
     return state, line[:200], problem[:200], mismatch
+
+
+def _deaf(ext):
+    """Why no bridge is heard, where that is not the bridge's doing."""
+    if not (ext.ear.errors() or ext.ear.warnings()):
+        return ""
+    return f"UDP port {ext.ear.par.port.eval()} is taken by another program or component: choose another Listen port."
 
 
 def _absent(ext):

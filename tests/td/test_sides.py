@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,17 @@ def test_presets_outlive_the_building_anew_and_what_people_write_into_them(stage
         par.Recall.pulse()
         stage.frame()
         assert "no preset" in stage.ext.sync.refusal()
+
+
+def test_a_listen_port_that_is_taken_is_said_on_the_face(stage: Stage) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        stage.comp.par.Listenport = port
+        stage.until(lambda: f"UDP port {port} is taken" in stage.par("Status"))
+        assert stage.par("State") == "error"
+    stage.comp.par.Listenport = udp_port()
+    stage.until(lambda: stage.par("Error") == "" and "press Start" in stage.par("Status"))
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="writes into the segment's file")
