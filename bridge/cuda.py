@@ -153,8 +153,3 @@ def driver() -> Driver:
         return Driver(ctypes.CDLL(name))
     except OSError as error:
         raise DriverMissing(f"cuda-ipc needs an NVIDIA card and its driver ({name} is not here)") from error
-
-
-def require() -> Driver:
-    """For the doctor: the driver, or DriverMissing."""
-    return driver()

@@ -10,15 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from bridge.context import Context
-from bridge.cuda import Card, Driver, driver, require
+from bridge.cuda import Card, Driver, driver
 from bridge.drivers import DriverSpec
 from bridge.errors import DriverError, SinkError
 from bridge.frame import Frame
 from bridge.parcel import SLOTS, Parcel, seal
 from bridge.sinks.shm import ShmSink, ring_name
 
-__all__ = ["CudaIpcSink", "require"]
-
+require = driver
+"""For the doctor: whether this driver has what it needs."""
 DEFAULT_NAME = "livelatent-cuda-out"
 _LEAST = 1 << 20
 """Bytes of a place at first: 512x512 RGBA. It doubles when it must, so that little is left behind."""

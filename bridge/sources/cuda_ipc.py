@@ -7,7 +7,7 @@ download, which is what this driver is for.
 from __future__ import annotations
 
 from bridge.context import Context
-from bridge.cuda import Card, Driver, driver, require
+from bridge.cuda import Card, Driver, driver
 from bridge.drivers import DriverSpec
 from bridge.errors import DriverError, SourceError
 from bridge.frame import Pixels
@@ -17,8 +17,8 @@ from bridge.ring import RingFrame
 from bridge.sinks.shm import ring_name
 from bridge.sources.shm import ShmSource
 
-__all__ = ["CudaIpcSource", "require"]
-
+require = driver
+"""For the doctor: whether this driver has what it needs."""
 DEFAULT_NAME = "livelatent-cuda-in"
 
 
