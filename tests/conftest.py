@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,18 @@ def _segments() -> set[str]:
     shm = Path("/dev/shm")
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     names = [p for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))] if shm.is_dir() else []
-    return {p.name for p in names if (pid := _writer(p)) in ours or not psutil.pid_exists(pid)}
+    return {
+        p.name for p in names if (pid := _writer(p)) in ours or not (psutil.pid_exists(pid) or _mapped(p.name, ours))
+    }
+
+
+def _mapped(name: str, ours: set[int]) -> bool:
+    """Whether a process that is none of ours has it open: then its writer was another run's."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(entry.name) not in ours and f"/dev/shm/{name}" in (entry / "maps").read_text():
+                return True
+    return False
 
 
 def _writer(path: Path) -> int:
