@@ -228,9 +228,9 @@ def step(args: argparse.Namespace) -> Figures:
 
 def transport(args: argparse.Namespace) -> Figures:
     """One-way times of the transports, process to process, against a copy of the frame in memory."""
-    from bridge.bench_transport import run
+    from bridge.bench_transport import figures
 
-    return {f"{row.path} {row.size}, p50 / p99 µs": f"{row.p50:.0f} / {row.p99:.0f}" for row in run()}
+    return dict(figures())
 
 
 def coherence(args: argparse.Namespace) -> Table:

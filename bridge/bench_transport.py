@@ -31,7 +31,8 @@ from bridge.transports import why_not
 SIZES = ((512, 512), (1080, 1920))
 FPS = 60.0
 WARM_S = 1.0
-CONNECT_S = 8.0
+CONNECT_S = 30.0
+MEMCPY = "memcpy in process"
 LEAST = 3
 """Frames of the slowest path, which takes more than a second for each."""
 
@@ -46,6 +47,8 @@ class Row:
     p99: float
     frames: int
     sent: int
+    rate: float
+    """Frames that arrived per second, of 60 that the sender would offer; of a copy in memory, how many would go."""
 
 
 def run(frames: int = 180) -> list[Row]:
@@ -60,9 +63,28 @@ def run(frames: int = 180) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
-    lines = ["| path | size | p50 µs | p99 µs | arrived |", "|---|---|---|---|---|"]
-    lines += [f"| {r.path} | {r.size} | {r.p50:.0f} | {r.p99:.0f} | {r.frames}/{r.sent} |" for r in rows]
+    lines = ["| path | size | p50 µs | p99 µs | of memcpy | frames/s | arrived |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r.path} | {r.size} | {r.p50:.0f} | {r.p99:.0f} | {times:.0f} × | {r.rate:.0f} | {r.frames}/{r.sent} |"
+        for r, times in zip(rows, ratios(rows), strict=True)
+    ]
     return "\n".join(lines)
+
+
+def figures() -> dict[str, str]:
+    """For the terminal: a line for each row."""
+    rows = run()
+    return {
+        f"{r.path} {r.size}, p50 / p99 µs": f"{r.p50:.0f} / {r.p99:.0f}, {times:.0f} × memcpy, {r.rate:.0f} frames/s"
+        for r, times in zip(rows, ratios(rows), strict=True)
+    }
+
+
+def ratios(rows: list[Row]) -> list[float]:
+    """How many times as long as the copy in memory of its size each path takes; that does not depend on the machine so
+    much as the times themselves."""
+    copies = {row.size: row.p50 for row in rows if row.path == MEMCPY}
+    return [row.p50 / copies[row.size] for row in rows]
 
 
 def _paths() -> Iterator[tuple[str, str, str]]:
@@ -108,7 +130,7 @@ def _memcpy(pixels: Pixels, frames: int) -> Row:
         began = now_ns()
         np.copyto(target, pixels)
         times.append(now_ns() - began)
-    return _row("memcpy in process", pixels.shape[:2], times, frames)
+    return _row(MEMCPY, pixels.shape[:2], times, frames, sum(times) / frames)
 
 
 def _hop(path: str, source_text: str, sink_text: str, size: tuple[int, ...], frames: int) -> Row:
@@ -120,12 +142,15 @@ def _hop(path: str, source_text: str, sink_text: str, size: tuple[int, ...], fra
     environ = {**os.environ, "PYTHONPATH": paths}
     sender = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
     times: list[int] = []
+    first = last = 0
     try:
-        deadline = now_ns() + int((40 + 4 * frames / FPS) * NS)
+        deadline = now_ns() + int((40 + CONNECT_S + 4 * frames / FPS) * NS)
         while now_ns() < deadline:
             frame = source.read(0.1)
             if frame is not None and frame.media_ns >= 0:
-                times.append(now_ns() - frame.stamps.captured)
+                last = now_ns()
+                first = first or last
+                times.append(last - frame.stamps.captured)
             elif frame is None and sender.poll() is not None:
                 break
     finally:
@@ -134,12 +159,13 @@ def _hop(path: str, source_text: str, sink_text: str, size: tuple[int, ...], fra
         source.close()
     if not times:
         raise WorkerError(f"the sender of {path} sent nothing")
-    return _row(path, size, times, int(said or len(times)))
+    return _row(path, size, times, int(said or len(times)), (last - first) / max(1, len(times) - 1))
 
 
-def _row(path: str, size: tuple[int, ...], times: list[int], sent: int) -> Row:
+def _row(path: str, size: tuple[int, ...], times: list[int], sent: int, every_ns: float) -> Row:
     p50, p99 = np.percentile(times, [50, 99]) / 1000
-    return Row(path, f"{size[1]}x{size[0]} rgba8", float(p50), float(p99), len(times), sent)
+    name = f"{size[1]}x{size[0]} rgba8"
+    return Row(path, name, float(p50), float(p99), len(times), sent, NS / every_ns if every_ns else 0.0)
 
 
 def _send(sink_text: str, height: int, width: int, frames: int) -> None:

@@ -17,6 +17,7 @@ import msgspec
 
 from bridge.config import Config
 from bridge.drivers import EXTRAS, SINKS, SOURCES, DriverSpec, at_home
+from bridge.errors import DriverError
 from bridge.sinks import zmq as zmq_sink
 from bridge.sources import zmq as zmq_source
 from engines import paths
@@ -148,6 +149,8 @@ def drivers() -> Iterator[Check]:
                 extra = EXTRAS.get(missing)
                 fix = f"`pip install livelatent[{extra}]`" if extra else "install livelatent again"
                 yield Check(f"{kind[:-1]} {name}", "note" if extra else "bad", str(error), fix)
+            except DriverError as error:
+                yield Check(f"{kind[:-1]} {name}", "note", str(error))
         yield Check(kind, "ok", ", ".join(usable))
 
 

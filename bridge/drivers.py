@@ -62,6 +62,7 @@ SOURCES = {
     "ndi": "bridge.sources.ndi:NdiSource",
     "spout": "bridge.sources.spout:SpoutSource",
     "syphon": "bridge.sources.syphon:SyphonSource",
+    "cuda-ipc": "bridge.sources.cuda_ipc:CudaIpcSource",
 }
 SINKS = {
     "preview": "bridge.sinks.preview:PreviewSink",
@@ -70,6 +71,7 @@ SINKS = {
     "ndi": "bridge.sinks.ndi:NdiSink",
     "spout": "bridge.sinks.spout:SpoutSink",
     "syphon": "bridge.sinks.syphon:SyphonSink",
+    "cuda-ipc": "bridge.sinks.cuda_ipc:CudaIpcSink",
     "movie": "bridge.sinks.movie:MovieSink",
     "null": "bridge.sinks.null:NullSink",
 }

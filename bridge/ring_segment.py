@@ -39,6 +39,11 @@ class MappedRing:
         return self._geometry.identity
 
     @property
+    def newest(self) -> int:
+        """Number of the frame that was published last; 0 before the first."""
+        return int(self._look()[Word.NEWEST] >> 8)
+
+    @property
     def finished(self) -> bool:
         """Whether the last writer said goodbye."""
         return bool(self._look()[Word.STATE] == CLOSED)

@@ -88,7 +88,7 @@ class ParamStore:
         out = []
         for name, value in values.items():
             spec = table().get(name)
-            moves = spec is not None and (spec.ramps or _fades(spec))
+            moves = spec is not None and (spec.ramps or fades(spec))
             out.append(self.check(name, value, over_s if moves else None, origin)._replace(curve=curve))
         return out
 
@@ -123,7 +123,7 @@ class ParamStore:
         name, value, over_s, _, curve = setting
         spec = table()[name]
         old = self._targets[name]
-        if _fades(spec):
+        if fades(spec):
             self._note_fade(name, over_s, value != old)
             if value != old:
                 self._begin(at_ns)
@@ -253,7 +253,7 @@ def _call(watcher: Callable[[Setting], None], setting: Setting) -> None:
         log.exception("a listener failed on %s", setting.name)
 
 
-def _fades(spec: ParamSpec) -> bool:
+def fades(spec: ParamSpec) -> bool:
     """Whether it is a prompt: what people write, and no choice of something that is there."""
     return spec.kind == "encode" and spec.type is str and not (spec.ids or spec.choices)
 
@@ -270,6 +270,6 @@ def _seconds(spec: ParamSpec, over_s: object) -> float:
         raise ParamError(f"{spec.name}: the seconds must be a number")
     if not 0 <= over_s <= MAX_RAMP_S:
         raise ParamError(f"{spec.name}: the seconds must be 0 to {MAX_RAMP_S:g}")
-    if over_s and not (spec.ramps or _fades(spec)):
+    if over_s and not (spec.ramps or fades(spec)):
         raise ParamError(f"{spec.name} changes at once and takes no seconds")
     return float(over_s)

@@ -2,8 +2,8 @@
 
     import pathlib; __file__ = r'PATH/build_in_td.py'; exec(pathlib.Path(__file__).read_text('utf-8'))
 
-Run again it builds anew in place: wires, position and the values of its parameters stay. `livelatent td install`
-prints the line with its path.
+Run again it builds anew in place: wires, position, presets and the values of its parameters stay. `livelatent td
+install` prints the line with its path.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def build(place):
     network, document = json.loads(read("network.json")), json.loads(read("pages.json"))
     former, kept = place.op(network["name"]), None
     if former is not None:
-        kept = remember(former)
+        kept = remember(former, [spec["name"] for spec in network["ops"] if spec.get("kept")])
         former.destroy()
     comp = place.create("baseCOMP", network["name"])
     for spec in network["ops"]:
@@ -95,17 +95,20 @@ def extend(comp, extension):
     comp.par.reinitextensions.pulse()
 
 
-def remember(comp):
-    """Values, expressions, place and wires of a component that is about to be built anew."""
+def remember(comp, dats):
+    """Values, expressions, texts, place and wires of a component that is about to be built anew."""
     pars = [par for par in comp.customPars if not par.readOnly and par.style != "Pulse"]
     values = {par.name: (par.mode, par.expr, par.val) for par in pars}
     into = [list(end.connections) for end in comp.inputConnectors]
     out = [list(end.connections) for end in comp.outputConnectors]
-    return values, (comp.nodeX, comp.nodeY), into, out
+    texts = {name: comp.op(name).text for name in dats if comp.op(name) is not None}
+    return values, texts, (comp.nodeX, comp.nodeY), into, out
 
 
 def restore(comp, kept):
-    values, (comp.nodeX, comp.nodeY), into, out = kept
+    values, texts, (comp.nodeX, comp.nodeY), into, out = kept
+    for name, text in texts.items():
+        comp.op(name).text = text
     for par in comp.customPars:
         if par.name in values and not par.readOnly and par.style != "Pulse":
             mode, expr, value = values[par.name]

@@ -7,8 +7,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 SLOW = os.environ.get("LIVELATENT_SLOW", "")
@@ -63,8 +65,31 @@ def _threads() -> set[str]:
 
 
 def _segments() -> set[str]:
+    """Those that this process and its children wrote, or somebody who is gone; another run beside us has its own."""
     shm = Path("/dev/shm")
-    return {p.name for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))} if shm.is_dir() else set()
+    ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    names = [p for p in shm.iterdir() if p.name.startswith(("ll", "livelatent"))] if shm.is_dir() else []
+    return {
+        p.name for p in names if (pid := _writer(p)) in ours or not (psutil.pid_exists(pid) or _mapped(p.name, ours))
+    }
+
+
+def _mapped(name: str, ours: set[int]) -> bool:
+    """Whether a process that is none of ours has it open: then its writer was another run's."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(entry.name) not in ours and f"/dev/shm/{name}" in (entry / "maps").read_text():
+                return True
+    return False
+
+
+def _writer(path: Path) -> int:
+    """The process that a ring says it belongs to; 0 for what is none, or not yet."""
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(96)[88:96], "little") & 0x7FFFFFFF
+    except OSError:
+        return 0
 
 
 def _children() -> set[int]:

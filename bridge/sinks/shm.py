@@ -55,9 +55,13 @@ class ShmSink:
         if now_ns() - self._checked_ns > _CHECK_NS:
             self._check_name()
         try:
-            self._ring.write(frame)
+            self._ring.write(*self._wrap(frame))
         except WireError as error:
             raise SinkError(f"shared memory {self._name!r}: {error}") from error
+
+    def _wrap(self, frame: Frame) -> tuple[Frame, bytes]:
+        """What goes into the ring: a frame and a blob."""
+        return frame, b""
 
     def _check_name(self) -> None:
         """The resource tracker of a killed run may remove the name just after we took it over: make it anew then."""

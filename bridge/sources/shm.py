@@ -12,7 +12,7 @@ from bridge.clock import MS, NS, from_seconds, now_ns
 from bridge.context import Context
 from bridge.drivers import DriverSpec
 from bridge.errors import SourceError, WireError
-from bridge.frame import Frame, Stamps
+from bridge.frame import Frame, Pixels, Stamps
 from bridge.metrics import Metrics
 from bridge.ring import RingFrame, RingReader
 from bridge.sinks.shm import ring_name
@@ -70,23 +70,27 @@ class ShmSource:
         while ring.wait((until_ns - now_ns()) / NS):
             try:
                 item = ring.read()
+                pixels = None if item is None else self._pixels(item)
             except WireError as error:
                 self._metrics.count("source.rejected")
                 self._problem = str(error)
                 time.sleep(_PAUSE_S)
                 item = None
-            if item is not None:
-                return self._accept(item)
+            if item is not None and pixels is not None:
+                return self._accept(item.frame, pixels)
             if now_ns() >= until_ns:
                 break
         return None
 
-    def _accept(self, item: RingFrame) -> Frame:
-        sent = item.frame
+    def _pixels(self, item: RingFrame) -> Pixels | None:
+        """The picture; None when it was overwritten meanwhile. WireError for a broken one."""
+        return item.frame.pixels
+
+    def _accept(self, sent: Frame, pixels: Pixels) -> Frame:
         self._problem = ""
-        self._freshness.arrived(sent.pixels, f"{sent.width}x{sent.height} {sent.format}")
         stamps = Stamps(captured=capture_stamp(sent.stamps.captured))
-        frame = Frame(sent.pixels, self._seq, stamps, sent.media_ns)
+        frame = Frame(pixels, self._seq, stamps, sent.media_ns)
+        self._freshness.arrived(pixels, f"{frame.width}x{frame.height} {frame.format}")
         self._seq += 1
         return frame
 

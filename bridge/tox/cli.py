@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bridge.errors import ConfigError
 from bridge.tox import collapse, component, expand
+from bridge.tox.drawing import as_svg
 from bridge.tox.pages import as_json
 from engines import paths
 
@@ -37,13 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to; here without it")
     install = actions.add_parser("install", help="build it for this machine's TouchDesigner, with what it needs")
     install.add_argument("--no-packages", action="store_true", help="leave out pyzmq; shared memory works without it")
+    actions.add_parser("drawing", help="print a drawing of the component's network as SVG")
     actions.add_parser("pages", help="print the custom parameter pages as JSON, as they follow from the table")
 
 
 def main(args: argparse.Namespace) -> int:
     """0 when the component is there in one form or the other."""
-    if args.action == "pages":
-        sys.stdout.write(as_json())
+    if args.action in ("pages", "drawing"):
+        sys.stdout.write(as_json() if args.action == "pages" else as_svg())
         return 0
     if args.action == "build":
         return build(args.out)

@@ -7,6 +7,7 @@ the bridge, and one last: how it is doing.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tomllib
 from itertools import groupby
@@ -15,18 +16,25 @@ from typing import Any, NotRequired, TypedDict
 from bridge.config import OscConfig
 from bridge.drivers import SINKS, SOURCES
 from bridge.ring_layout import PROTOCOL
+from bridge.run_cli import configure
 from bridge.sinks.shm import DEFAULT_NAME as RING_OUT
 from bridge.sinks.zmq import DEFAULT_ADDRESS as ZMQ_OUT
 from bridge.sources.shm import DEFAULT_NAME as RING_IN
 from bridge.sources.zmq import DEFAULT_ADDRESS as ZMQ_IN
+from bridge.store import fades
 from bridge.version import __version__
 from engines import paths
 from engines.modelfile import NO_CONTROLNET
 from pipelines.params import ParamSpec, table
 
 LISTEN_PORT = 9001
-FILES = {"movie"}
-"""Drivers that are source and sink without being a way between two programs."""
+CONTROL_NAME, HINT_NAME = "livelatent-control-1", "livelatent-hint"
+CONTROL_PORT, HINT_PORT = 5573, 5574
+"""Where the third input goes, and where the second output comes from."""
+NO_PRESET = {"pause", "bypass", "colour_capture"}
+"""Rows that are an act, not a look. Structural ones are left out too: a preset is there with the next frame."""
+APART = {"movie", "cuda-ipc"}
+"""Drivers that are source and sink, but no way to this component: a file, and one that it does not speak."""
 COSTS = {
     "shm": "Shared memory: same machine, about 1 ms at 512², nothing to install.",
     "zmq": "ZMQ: another machine, or this one; needs pyzmq beside the component (livelatent td install).",
@@ -62,6 +70,8 @@ class Parameter(TypedDict):
     section: NotRequired[bool]
     address: NotRequired[str]
     kind: NotRequired[str]
+    preset: NotRequired[bool]
+    fades: NotRequired[bool]
     reading: NotRequired[str]
 
 
@@ -72,7 +82,7 @@ def td_name(name: str) -> str:
 
 def transports() -> list[str]:
     """The ways between two programs that this bridge has drivers for, in the order of the menu."""
-    return [name for name in SOURCES if name in SINKS and name not in FILES]
+    return [name for name in SOURCES if name in SINKS and name not in APART]
 
 
 def document() -> dict[str, Any]:
@@ -82,12 +92,21 @@ def document() -> dict[str, Any]:
         "prefix": OscConfig().prefix,
         "ring_protocol": PROTOCOL,
         "native": {name: NATIVE[name] for name in transports() if name in NATIVE},
+        "control_source": "--control-source" in _run_options(),
         "pages": [
             {"name": "Livelatent", "pars": own()},
             *({"name": group.capitalize(), "pars": [of_row(s) for s in specs]} for group, specs in _groups()),
+            {"name": "Presets", "pars": presets()},
             {"name": "Status", "pars": figures()},
         ],
     }
+
+
+def _run_options() -> str:
+    """What `livelatent run` takes, as argparse words it."""
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return parser.format_usage()
 
 
 def as_json() -> str:
@@ -113,6 +132,10 @@ def of_row(spec: ParamSpec) -> Parameter:
     }
     if spec.low is not None and spec.high is not None:
         made["min"], made["max"] = spec.low, spec.high
+    if spec.kind != "structural" and spec.name not in NO_PRESET:
+        made["preset"] = True
+    if spec.ramps or fades(spec):
+        made["fades"] = True
     if spec.choices or spec.ids:
         made["menu"] = list(spec.choices) or shipped(spec.ids)
     return made
@@ -157,8 +180,12 @@ def own() -> list[Parameter]:
         _port("Listenport", "Listen port", LISTEN_PORT, "UDP port that this component listens on."),
         _text("Inname", RING_IN, "Shared memory, NDI or Spout name of what goes to livelatent.", label="In name"),
         _text("Outname", RING_OUT, "The same of what comes back.", label="Out name"),
+        _text("Controlname", CONTROL_NAME, "The same of the third input's picture.", label="Control name"),
+        _text("Hintname", HINT_NAME, "The same of the second output's picture.", label="Hint name"),
         _port("Inport", "In port", int(ZMQ_IN.rpartition(":")[2]), "ZMQ port to send to."),
         _port("Outport", "Out port", int(ZMQ_OUT.rpartition(":")[2]), "ZMQ port to receive from."),
+        _port("Controlport", "Control port", CONTROL_PORT, "ZMQ port to send the third input to."),
+        _port("Hintport", "Hint port", HINT_PORT, "ZMQ port to receive the second output from."),
         {
             "name": "Codec",
             "label": "Codec",
@@ -177,6 +204,25 @@ def own() -> list[Parameter]:
             "style": "Toggle",
             "default": False,
             "help": "Start livelatent with the project.",
+        },
+    ]
+
+
+def presets() -> list[Parameter]:
+    """The page of presets: how all the other pages' parameters stood, under a name, inside the component."""
+    return [
+        _text("Preset", "", "A preset's name: choose one, or write a new one.", "StrMenu"),
+        _pulse("Recall", "Set everything as it was. Structural parameters (the model, its size) stay."),
+        _pulse("Store", "Keep under this name how everything stands; it is saved with the project."),
+        _pulse("Delete", "Forget the preset of this name."),
+        {
+            "name": "Fade",
+            "label": "Fade (s)",
+            "style": "Float",
+            "default": 0.0,
+            "min": 0.0,
+            "max": 60.0,
+            "help": "Seconds in which Recall goes there; what has no way between changes at once.",
         },
     ]
 

@@ -12,8 +12,10 @@ from collections import deque
 
 from ll_face import face
 from ll_link import Links
+from ll_native import OURS, switch
 from ll_pages import make
 from ll_pixels import Picture
+from ll_presets import Presets
 from ll_process import Bridge, home
 from ll_sync import SHOW_S, Sync
 
@@ -32,11 +34,13 @@ class LiveLatent:
         libraries = str(home() / "td" / "lib")
         if libraries not in sys.path:
             sys.path.append(libraries)  # last: TouchDesigner's own packages win
-        self.input, self.mask, self.screen, self.pick = find("in1"), find("in2"), find("receive"), find("pick")
+        self.input, self.mask, self.control = find("in1"), find("in2"), find("in3")
+        self.screen, self.hints, self.pick = find("receive"), find("hint"), find("pick")
         self.info, self.out, self.ear = find("info"), find("oscout"), find("oscin")
-        self.bridge, self.picture = Bridge(), Picture()
+        self.bridge, self.picture, self.hint = Bridge(), Picture(), Picture()
         self.sync = Sync(ownerComp, self.document, self.out.sendOSC, ParMode.CONSTANT)
-        self.links = Links(self.picture, self.document["ring_protocol"])
+        self.presets = Presets(ownerComp, find("presets"), self.sync)
+        self.links = Links(self.picture, self.hint)
         self.born, self.received, self.trips = time.perf_counter_ns(), 0, deque(maxlen=64)
         self.warning, self.face, self._shown_at, self._busy = "", None, 0.0, False
         self.sync.figure("Component", f"{self.build['version']} component {self.build['hash']}")
@@ -56,7 +60,8 @@ class LiveLatent:
     def Frame(self):
         """Once per frame, before TouchDesigner cooks."""
         par, now = self.comp.par, time.perf_counter()
-        self.bridge.poll()
+        if self.bridge.poll():
+            self.sync.forget()  # what it said last is no sign of life
         if par.Active.eval():
             if not self._busy:
                 self._tune()
@@ -81,24 +86,11 @@ class LiveLatent:
         self.transport = par.Transport.eval()
         if self.transport == "auto":
             self.transport = "shm" if local else "zmq"
-        names = par.Inname.eval(), par.Outname.eval()
-        ends = [f"tcp://{host or '127.0.0.1'}:{port.eval()}" for port in (par.Inport, par.Outport)]
+        names = [name.eval() for name in (par.Inname, par.Outname, par.Controlname, par.Hintname)]
+        ports = par.Inport, par.Outport, par.Controlport, par.Hintport
+        ends = [f"tcp://{host or '127.0.0.1'}:{port.eval()}" for port in ports]
         self.links.open(self.transport, names, ends, par.Codec.eval(), par.Keyfile.eval())
-        self._native(self.document["native"].get(self.transport, ""), *names)
-
-    def _native(self, kind, into, out):
-        """Transports that are TouchDesigner's own operators: switch the right pair on, all others off."""
-        for name, active, label in (
-            ("ndiout", kind == "ndi", into),
-            ("ndiin", kind == "ndi", out),
-            ("spoutout", kind == "syphonspout", into),
-            ("spoutin", kind == "syphonspout", out),
-        ):
-            node = self.comp.op(name)
-            setattr(node.par, "name" if name.startswith("ndi") else "sendername", label)
-            if hasattr(node.par, "active"):
-                node.par.active = active
-        self.pick.par.index = {"ndi": 2, "syphonspout": 3}.get(kind, 1 if self.received else 0)
+        switch(self.comp, self.document["native"].get(self.transport, ""), names[:2], self.received)
 
     def _rest(self):
         self._busy = False
@@ -107,17 +99,22 @@ class LiveLatent:
         self.links.close()
 
     def _send(self):
-        if self.links.sender is None or not self.comp.inputConnectors[0].connections:
-            return
-        source = self.input.numpyArray(delayed=True)
-        if source is None:
-            return
-        masked = self.comp.inputConnectors[1].connections
-        mask = self.mask.numpyArray(delayed=True) if masked else None
+        video, mask, control = (bool(end.connections) for end in self.comp.inputConnectors)
+        self.links.follow(control, bool(self.comp.outputConnectors[1].connections))
         now = time.perf_counter_ns()
-        self.links.sender.put(source, mask, now, now - self.born)
+        if self.links.sender is not None and video:
+            source = self.input.numpyArray(delayed=True)
+            if source is not None:
+                shape = self.mask.numpyArray(delayed=True) if mask else None
+                self.links.sender.put(source, shape, now, now - self.born)
+        if self.links.control is not None:
+            source = self.control.numpyArray(delayed=True)
+            if source is not None:
+                self.links.control.put(source, None, now, now - self.born)
 
     def _receive(self):
+        if self.links.hints is not None and self.links.hints.read(self.hint) is not None:
+            self.hints.cook(force=True)
         if self.links.reader is None:
             return
         news = self.links.reader.read(self.picture)
@@ -128,14 +125,15 @@ class LiveLatent:
             self.trips.append((time.perf_counter_ns() - self.born - news[1]) / 1e6)
         self.screen.cook(force=True)
         if self.received == 1:
-            self.pick.par.index = 1
+            self.pick.par.index = OURS
 
     def Cook(self, scriptOp):
-        """The Script TOP cooks: the last whole picture, whatever has become of the bridge."""
+        """A Script TOP cooks: the last whole picture, whatever has become of the bridge."""
+        picture = self.hint if scriptOp.name == "hint" else self.picture
         if self.warning:
             scriptOp.addWarning(self.warning)
-        if self.picture.front is not None:
-            scriptOp.copyNumpyArray(self.picture.front)
+        if picture.front is not None:
+            scriptOp.copyNumpyArray(picture.front)
 
     def Osc(self, address, args):
         self.sync.heard(address, args)
@@ -151,7 +149,12 @@ class LiveLatent:
                 self.Start()
 
     def Pulsed(self, par):
-        {"Start": self.Start, "Stop": self.Stop, "Restart": self.Restart}.get(par.name, lambda: None)()
+        verbs = {"Start": self.Start, "Stop": self.Stop, "Restart": self.Restart}
+        presets = {"Store": self.presets.store, "Recall": self.presets.recall, "Delete": self.presets.delete}
+        if par.name in verbs:
+            verbs[par.name]()
+        elif par.name in presets:
+            self.sync.complain(presets[par.name]())
 
     def Start(self):
         """Start a bridge here, unless one answers already."""
@@ -159,7 +162,8 @@ class LiveLatent:
             return
         par = self.comp.par
         self.sync.ours = True
-        words = self.links.words(par, self.transport if self._busy else par.Transport.eval())
+        control = self.document["control_source"] and bool(self.comp.inputConnectors[2].connections)
+        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), control)
         words += ["--osc-port", str(par.Oscport.eval())]
         for name, value in self.sync.structural().items():
             words += ["--set", f"{name}={value}"]

@@ -8,18 +8,28 @@ def face(ext):
     if not ext.comp.par.Active.eval():
         return "off", "Off: Active is off.", bridge.problem, ""
     problem = bridge.problem or links.problem or sync.refusal()
-    if not problem and sync.live:
-        problem = sync.reading("/error") or ""
+    if not problem:
+        problem = (sync.reading("/error") or "") if sync.live else _deaf(ext)
     if not sync.live:
         state, line = _absent(ext)
     elif not ext.comp.inputConnectors[0].connections:
         state, line = told or "running", "Connected; nothing is wired to the input."
     else:
         state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {ext.transport}"
+    mismatch = _mismatch(ext)
     if problem:
         state = "error" if not sync.live or links.problem else state
         line = problem
-    return state, line[:200], problem[:200], _mismatch(ext)
+    elif mismatch:
+        line = f"{line}. {mismatch}"
+    return state, line[:200], problem[:200], mismatch
+
+
+def _deaf(ext):
+    """Why no bridge is heard, where that is not the bridge's doing."""
+    if not (ext.ear.errors() or ext.ear.warnings()):
+        return ""
+    return f"UDP port {ext.ear.par.port.eval()} is taken by another program or component: choose another Listen port."
 
 
 def _absent(ext):
@@ -37,9 +47,13 @@ def _verb(state):
 def _mismatch(ext):
     """A component and a bridge of different releases say so and go on: the table of parameters may differ."""
     told = (ext.sync.reading("/info/version") or "").split()
-    if not told or not ext.sync.live:
+    if not told or not ext.sync.live or told[-1] == ext.build["hash"]:
         return ""
-    mine, theirs = ext.build["hash"], told[-1]
-    if theirs == mine:
-        return ""
-    return f"This component is {ext.build['version']} ({mine}), the bridge {' '.join(told)}: `livelatent td install`"
+    mine, theirs = _number(ext.build["version"]), _number(told[0])
+    what = "another" if mine == theirs else "an older" if mine < theirs else "a newer"
+    own = f"{ext.build['version']} {ext.build['hash']}"
+    return f"This is {what} component ({own}) than the bridge's ({' '.join(told)}): run `livelatent td install`"
+
+
+def _number(version):
+    return [int(part) for part in version.split(".") if part.isdigit()]

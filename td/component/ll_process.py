@@ -82,11 +82,12 @@ class Bridge:
             self.state = "off"
 
     def poll(self):
-        """Cheap: notices a child that has ended, ends one that does not, starts the next."""
-        child = self._child
+        """Cheap: notices a child that has ended, ends one that does not, starts the next. True when one has ended."""
+        child, ended = self._child, False
         if child is not None:
             code = child.poll()
-            if code is not None:
+            ended = code is not None
+            if ended:
                 self._gone(code)
             elif self.state == "stopping":
                 waited = time.monotonic() - self._asked
@@ -97,6 +98,7 @@ class Bridge:
         if self._child is None and self._next is not None:
             (command, words), self._next = self._next, None
             self._launch(command, words)
+        return ended
 
     def _launch(self, command, words):
         try:

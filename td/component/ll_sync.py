@@ -82,6 +82,11 @@ class Sync:
             kinds = {"Float": short, "Int": int, "Str": str}
             self._figures[row["name"]] = kinds[row["style"]](args[0])
 
+    def complain(self, text):
+        """Show this sentence as what the bridge would not take is shown."""
+        if text:
+            self._refused = text, time.perf_counter()
+
     def refusal(self):
         """What the bridge would not take, for as long as it takes to read."""
         text, at = self._refused
@@ -100,11 +105,39 @@ class Sync:
             return float(value)
         return int(value) if row["style"] in ("Int", "Toggle") else str(value)
 
+    def plain(self, name):
+        """What the parameter stands at, as JSON and OSC have it."""
+        return self._plain(self.rows[name], getattr(self._comp.par, name).eval())
+
+    def turn(self, values, seconds):
+        """Set many parameters, {name: value}; the bridge hears of them in one bundle, so one frame takes them all.
+
+        What can go there in `seconds` does so in the bridge; the parameter shows where it goes.
+        """
+        words = []
+        for name, value in values.items():
+            row, par = self.rows[name], getattr(self._comp.par, name)
+            if par.mode != self._constant:
+                continue
+            before = self.plain(name)
+            try:
+                self._known[name] = self._plain(row, value)  # first: TouchDesigner may call back at once
+                par.val = value
+            except Exception as error:  # a choice that the table has no more, or what somebody wrote by hand
+                self._known[name] = before
+                self.complain(f"{name}: {error}")
+                continue
+            self._known[name] = after = self.plain(name)
+            if after != before:
+                words += [row["address"], [after, float(seconds)] if seconds and row.get("fades") else [after]]
+        if words and self._in_step:
+            self._send(*words, asBundle=True)
+
     def push(self):
         """Tell the bridge every value, in one bundle: one frame takes them all."""
         words = []
         for name, row in self.rows.items():
-            self._known[name] = value = self._plain(row, getattr(self._comp.par, name).eval())
+            self._known[name] = value = self.plain(name)
             words += [row["address"], [value]]
         self._send(*words, asBundle=True)
 

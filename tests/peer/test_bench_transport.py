@@ -18,4 +18,6 @@ def test_every_path_delivers(monkeypatch):
     for row in rows:
         assert 0 < row.p50 <= row.p99
         assert 0 < row.frames <= row.sent == 15
+        assert row.rate > 0
+    assert bench_transport.ratios(rows)[0] == 1
     assert bench_transport.table(rows).count("64x48 rgba8") == len(rows)

@@ -74,7 +74,7 @@ def test_what_a_sender_sends_arrives_upright_in_its_colours(spawn: Spawn, source
     assert has_red_corner(frame.pixels)
     if alpha:
         assert abs(int(frame.pixels[50, 50, 3]) - 64) < 4
-    assert 0 <= now_ns() - frame.stamps.captured < 1e9
+    assert 0 <= now_ns() - frame.stamps.captured < 5e9
     later = read(source)
     assert later.seq > frame.seq
     assert later.stamps.captured > frame.stamps.captured
@@ -90,7 +90,7 @@ def test_a_sender_that_is_killed_is_followed_into_another_size(spawn: Spawn, sou
         pass
     began = time.monotonic()
     assert source.read(0.2) is None
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 2.0
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -152,11 +152,11 @@ def test_after_a_pause_of_ours_the_newest_picture_comes_first(spawn: Spawn) -> N
     try:
         while receiver.capture(0.1) is None:
             assert time.monotonic() < deadline
-        time.sleep(1.0)
-        picture = receiver.capture(0.1)
+        time.sleep(3.0)
+        picture = receiver.capture(1.0)
         assert picture is not None
         # As the sender's clock has it, which is ours: younger than what waited. A busy machine may be late, too.
-        assert time.time_ns() - picture.sent_ns < 0.5e9
+        assert time.time_ns() - picture.sent_ns < 2e9
         assert picture.skipped > 0
     finally:
         receiver.close()
@@ -181,5 +181,5 @@ def test_a_receiver_that_stands_still_does_not_hold_us_up(spawn: Spawn, sink: Si
     began = time.monotonic()
     sink.close()
     os.kill(child.pid, signal.SIGKILL)
-    assert slowest < 0.5
-    assert time.monotonic() - began < 2.0
+    assert slowest < 5.0
+    assert time.monotonic() - began < 10.0

@@ -1,10 +1,14 @@
-"""NDI at 1280x720 and 30/s, both ways, for a minute; and a sender that is killed twenty times."""
+"""NDI at 1280x720 and 30/s, both ways, for a minute; and a sender that is killed twenty times.
+
+The short form is for busy machines too: it asks for a part of the pictures, and for no more than an end of each wait.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -53,11 +57,13 @@ def test_in_and_killed(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
         assert child.stdout is not None
         sent = int(child.stdout.read().split()[-1])
         # It says so once a second, and it had begun before we were connected.
-        assert count >= 0.97 * (sent - FPS)
+        assert count >= amount(97, 30) / 100 * (sent - FPS)
         base = (me.num_threads(), me.num_fds())
+        waits = []
         for _ in range(amount(20, 3)):
-            child.send_signal(signal.SIGKILL)
+            child.kill()
             child.wait()
+            child.stdout.close()  # a pipe of ours, which is not what is counted below
             while read(0.05) is not None:
                 pass
             child = spawn("send", NAME, 1280, 720, FPS)
@@ -65,12 +71,17 @@ def test_in_and_killed(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
             while read(0.05) is None:
                 assert time.monotonic() < deadline
             assert child.stdout is not None
-            assert time.time() - float(child.stdout.readline()) < 2.0
+            waits.append(time.time() - float(child.stdout.readline()))
+        assert max(waits) < amount(2, 20)
+        back = f"{sorted(waits)[len(waits) // 2]:.2f} s, at most {max(waits):.2f}"
+        more = f"{me.num_threads() - base[0]:+} threads, {me.num_fds() - base[1]:+} files"
+        late = f"slowest read {slowest * 1000:.0f} ms over its time"
+        print(f"\nin: {count} of {sent} pictures; back after a kill in {back}; {late}; {more}")
         assert me.num_threads() <= base[0] + 4
         assert me.num_fds() <= base[1] + 8
     finally:
         source.close()
-    assert slowest < LATE_S
+    assert slowest < amount(1, 20) * LATE_S
 
 
 def test_out(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
@@ -78,10 +89,15 @@ def test_out(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
     sink = make_sink(f"ndi:{NAME} out", LAN)
     sink.open()
     child = spawn("receive", f"{NAME} out", seconds)
+    assert child.stdout is not None
+    said: list[str] = []
+    # What it prints at the end is more than a pipe holds: it would wait for us, and we for it.
+    ear = threading.Thread(target=lambda: said.append(child.stdout.read()), name="ll-ear")
+    ear.start()
     pixels = np.zeros((720, 1280, 3), np.uint8)
     due, sent = time.perf_counter(), 0
     try:
-        while child.poll() is None:
+        while ear.is_alive():
             pixels[:, :, 2] = sent % 200
             began_with = " 1 receiver" in sink.describe()
             sink.write(Frame(pixels, sent, Stamps(now_ns())))
@@ -90,8 +106,35 @@ def test_out(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
             time.sleep(max(0.0, due - time.perf_counter()))
     finally:
         sink.close()
-    assert child.stdout is not None
-    seen = json.loads(child.stdout.read())
+        child.kill()
+        ear.join()
+    seen = json.loads(said[0])
+    print(f"\nout: {len(seen)} of {sent} in {seconds} s")
     assert {tuple(what[:2]) for what in seen} == {(1280, 720)}
     # Taken every 2 ms by a frame synchroniser that repeats and skips to keep time.
-    assert len(seen) >= 0.9 * (sent - FPS)
+    assert len(seen) >= amount(90, 30) / 100 * (sent - FPS)
+
+
+def test_opened_again_and_again_it_leaves_nothing(amount: Amount) -> None:
+    source, sink, me = (
+        make_source(f"ndi:{NAME} nobody", Context()),
+        make_sink(f"ndi:{NAME} again", LAN),
+        psutil.Process(),
+    )
+    base: tuple[int, int, int] | None = None
+    for number in range(amount(1000, 12)):
+        source.open()
+        assert source.read(0.01) is None
+        source.close()
+        sink.open()
+        sink.write(Frame(np.zeros((64, 64, 3), np.uint8), 0))
+        sink.close()
+        if number == 10:
+            base = me.num_threads(), me.num_fds(), me.memory_info().rss
+    assert base is not None
+    end = me.num_threads(), me.num_fds(), me.memory_info().rss
+    more = f"{end[0] - base[0]:+} threads, {end[1] - base[1]:+} files, {(end[2] - base[2]) / 2**20:+.1f} MiB"
+    print(f"\nopened {number + 1} times: {more}")
+    assert end[0] <= base[0] + 1
+    assert end[1] <= base[1] + 2
+    assert end[2] - base[2] < 20 * 2**20

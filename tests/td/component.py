@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from td.fake.world import World
 from bridge.tox.cli import line
 
 ROOT = Path(__file__).resolve().parents[2]
+BLACK = 8
+"""A picture with nothing brighter in it is black."""
 
 
 def build(world: World, folder: Path) -> Any:
@@ -33,6 +37,18 @@ def command(folder: Path) -> str:
     return str(script)
 
 
+def udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tcp_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def corner(height: int = 256, width: int = 256, shift: int = 0) -> np.ndarray:
     """(h, w, 3) uint8, top row first: red above left, green above right, blue below left, grey below right."""
     picture = np.empty((height, width, 3), np.uint8)
@@ -41,6 +57,13 @@ def corner(height: int = 256, width: int = 256, shift: int = 0) -> np.ndarray:
     picture[height // 2 :, : width // 2] = (20, 20, 230)
     picture[height // 2 :, width // 2 :] = (128, 128, 128)
     return np.roll(picture, shift, axis=1)
+
+
+def dominant(picture: np.ndarray) -> dict[str, int]:
+    """Which colour leads in three quarters of what became of `corner()`: 0 red, 1 green, 2 blue."""
+    height, width = (side // 2 for side in picture.shape[:2])
+    parts = {"red": picture[:height, :width], "green": picture[:height, width:], "blue": picture[height:, :width]}
+    return {name: int(np.argmax(part[..., :3].reshape(-1, 3).mean(0))) for name, part in parts.items()}
 
 
 class Stage:
@@ -83,3 +106,14 @@ class Stage:
 
     def close(self) -> None:
         self.world.close()
+
+
+def ready(folder: Path, arguments: str = "--no-web --engine fake", **more: Any) -> Stage:
+    """A stage on ports and names of its own; nothing is started yet."""
+    stage, tag = Stage(folder, **more), f"{os.getpid()}-{udp_port()}"
+    values = {"Command": command(folder), "Arguments": arguments, "Inname": f"lltd-i{tag}", "Outname": f"lltd-o{tag}"}
+    values |= {"Oscport": udp_port(), "Listenport": udp_port(), "Inport": tcp_port(), "Outport": tcp_port()}
+    for name, value in values.items():
+        setattr(stage.comp.par, name, value)
+    stage.frame()
+    return stage

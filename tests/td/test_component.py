@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from td.fake.world import World
 
 from bridge.drivers import SINKS, SOURCES
 from bridge.tox import component
+from bridge.tox.drawing import as_svg
 from bridge.tox.pages import as_json, document, td_name, transports
 from pipelines.params import table
 from td.component import ROOT, Stage, build
@@ -23,6 +25,20 @@ OPTIONAL = {"zmq"}
 def test_pages_json_is_what_follows_from_the_table() -> None:
     """If this fails: `livelatent td pages > td/component/pages.json`."""
     assert (ROOT / "td/component/pages.json").read_text("utf-8") == as_json()
+
+
+def test_the_drawing_is_that_of_the_network() -> None:
+    """If this fails: `livelatent td drawing > docs/touchdesigner.svg`, and look at it."""
+    drawn = as_svg()
+    assert (ROOT / "docs/touchdesigner.svg").read_text("utf-8") == drawn
+    ops = component.network()["ops"]
+    assert all(op["name"] in drawn for op in ops)
+    places = [tuple(op["at"]) for op in ops]
+    # A node is 130 by 90 in TouchDesigner.
+    touching = [
+        (a, b) for a, b in itertools.combinations(places, 2) if abs(a[0] - b[0]) < 130 and abs(a[1] - b[1]) < 90
+    ]
+    assert touching == []
 
 
 def test_every_row_of_the_table_is_one_parameter_with_its_range_choices_and_default() -> None:
@@ -96,7 +112,7 @@ def test_the_builder_builds_all_and_saves_it(tmp_path: Path) -> None:
     assert {op.name: op.OPType for op in comp.children} == wanted
     assert [page.name for page in comp.customPages] == [page["name"] for page in document()["pages"]]
     assert (tmp_path / "td/livelatent.tox").is_file()
-    assert (len(comp.inputConnectors), len(comp.outputConnectors)) == (2, 1)
+    assert (len(comp.inputConnectors), len(comp.outputConnectors)) == (3, 2)
     assert comp.op("receive_callbacks").dock is comp.op("receive")
     assert comp.par.Strength.max == 1
     assert comp.par.Fps.readOnly

@@ -81,6 +81,28 @@ def test_parameters_come_back(values: dict[str, str]) -> None:
     assert (collapse.parse_parm(data)[0] if data else {}) == values
 
 
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
+NUMBERS = st.integers(-9999, 9999)
+
+
+@given(
+    st.builds(
+        Node,
+        st.sampled_from(["baseCOMP", "textDAT", "scriptTOP", "parameterexecuteDAT"]),
+        NAMES,
+        st.tuples(NUMBERS, NUMBERS, st.integers(1, 999), st.integers(1, 999)),
+        st.lists(NAMES, max_size=4),
+        dock=st.just("") | NAMES,
+        viewer=st.booleans(),
+    )
+)
+def test_nodes_come_back(node: Node) -> None:
+    data = expand.n_file(node)
+    assert collapse.parse_n(data, node.name) == node
+    lines = data.decode().split("\n")
+    assert (lines[-2:], lines[1].startswith("v ")) == (["end", ""], node.kind == "baseCOMP")
+
+
 def test_the_component_comes_back_whole(tmp_path: Path) -> None:
     toc = expand.write(component.tree(), tmp_path / "livelatent.tox")
     lines = toc.read_bytes().decode().split("\n")

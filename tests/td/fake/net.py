@@ -86,6 +86,7 @@ class oscinDAT(_NetDAT):
                 self._shut()
                 self._errors = [f"can't listen: {error}"]
                 return
+            self._errors = []
         while self._socket is not None:
             try:
                 data, peer = self._socket.recvfrom(65536)
