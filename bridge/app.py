@@ -52,6 +52,7 @@ class App:
                 "models": self.registry.ids,
                 "controlnets": self.registry.controlnet_ids,
                 "loras": self.registry.lora_ids,
+                "ipadapters": self.registry.ipadapter_ids,
             },
         )
         self.output = Output(self.metrics)

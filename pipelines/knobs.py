@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from engines.fit import Fit
+from pipelines.image import ImageKnobs, ImageMode
 from pipelines.noise import SeedWalk
 from pipelines.params import GuidanceMode, Params
 from pipelines.sampling import draws
@@ -45,6 +46,8 @@ class Mode(NamedTuple):
     units: tuple[UnitMode, ...] = ()
     """Control units that act."""
     temporal: Temporal = Temporal()
+    image: ImageMode | None = None
+    """The picture that is a prompt."""
 
     @property
     def looks_back(self) -> bool:
@@ -72,6 +75,7 @@ class Knobs:
         """The negative prompt's row, then the prompt's: [2, L, D], and SDXL's others."""
         self.positive: Sequence[Tensor] = tuple(part[1:] for part in self._cond)
         self.units = UnitKnobs(nets)
+        self.image = ImageKnobs(nets.device)
         self._times: tuple[float, ...] = ()
         self._walk = SeedWalk((1, *nets.latent), nets.device)
         self._seen: tuple[object, ...] = ()
@@ -109,7 +113,8 @@ class Knobs:
         if mode.work == "bypass":
             self.units.forget()
         else:
-            mode = mode._replace(units=self._units(mode, params), temporal=temporal(params))
+            units, image = self._units(mode, params), self.image.turn(params)
+            mode = mode._replace(units=units, temporal=temporal(params), image=image)
         self.mode = mode
 
     def speak(self, cond: Sequence[Tensor]) -> None:
