@@ -55,7 +55,12 @@ class App:
         self.metrics.gauge("version", f"{__version__} {component_hash()}")
         self.registry = Registry.open()
         reg = self.registry
-        self._ids = {"models": reg.ids, "controlnets": reg.controlnet_ids, "loras": reg.lora_ids}
+        self._ids = {
+            "models": reg.ids,
+            "controlnets": reg.controlnet_ids,
+            "loras": reg.lora_ids,
+            "ipadapters": reg.ipadapter_ids,
+        }
         self.store = ParamStore(initial_params(config, reg), self._ids)
         self.director = opened(config, self.store, self.metrics)
         self.context.main_tasks.append(self.director.tick)

@@ -212,7 +212,13 @@ def _flatten_branch(leaf: _Leaf, out: _Leaves) -> None:
 def _check_id(kind: str, name: str, key: str, where: str) -> None:
     try:
         registry = Registry.open()
-        ids = {"models": registry.ids, "controlnets": registry.controlnet_ids, "loras": registry.lora_ids}[kind]()
+        known = {
+            "models": registry.ids,
+            "controlnets": registry.controlnet_ids,
+            "loras": registry.lora_ids,
+            "ipadapters": registry.ipadapter_ids,
+        }
+        ids = known[kind]()
     except ModelError as error:
         raise ConfigError(str(error)) from error
     if name not in ids:

@@ -1,4 +1,4 @@
-"""`livelatent models`: list, pull, add and check models, ControlNets and networks that make hints."""
+"""`livelatent models`: list, pull, add and check models, ControlNets, hint networks, LoRAs and IP-Adapters."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bridge.models_list import Entry, named, show_list
 from engines import paths
 from engines.errors import ModelError
 from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
 from engines.modelfile import Download, Family
 from engines.registry import ModelEntry, Registry
@@ -41,6 +42,10 @@ def _configure_add(add: argparse.ArgumentParser) -> None:
     add.add_argument("--id", required=True, help="the name to call it by: a-z 0-9 _ -")
     add.add_argument("--kind", choices=("model", "lora"), help="what it is (found out without this)")
     add.add_argument("--family", choices=get_args(Family), help="what it is built like (found out without this)")
+    add.add_argument(
+        "--encoder", metavar="FOLDER|ID", default="",
+        help="the path is an IP-Adapter's file, and this its image encoder's folder, or a download such as clip-vit-h",
+    )  # fmt: skip
     add.add_argument("--copy", action="store_true", help="copy the folder instead of linking to it")
     add.add_argument("--force", action="store_true", help="replace the model that has this id")
     add.add_argument(
@@ -86,7 +91,7 @@ def _by_hand(entry: Entry) -> str:
 
 
 def _place(entry: Entry) -> Path:
-    return entry.file() if isinstance(entry, LoraEntry) else entry.folder()
+    return entry.file() if isinstance(entry, (LoraEntry, AdapterEntry)) else entry.folder()
 
 
 def _complete(download: Download) -> bool:
@@ -147,6 +152,11 @@ def add(args: argparse.Namespace) -> int:
     loras = [_lora(text) for text in args.lora]
     if args.kind == "lora" or (args.kind is None and library.is_lora(args.path)):
         return _add_lora(args)
+    if args.encoder:
+        adapter = library.add_adapter(args.path, args.id, args.encoder, family=args.family, force=args.force)
+        print(f"{adapter.id} is here: {adapter.file()}")
+        print(f"Made for {adapter.family}. Send /ll/ip/model {adapter.id}, and /ll/ip/on 1.")
+        return 0
     entry = library.add(
         args.path,
         args.id,
@@ -190,6 +200,7 @@ def check(args: argparse.Namespace) -> int:
     """Judge and re-hash the models that are here; says what is wrong with each."""
     registry = Registry.open()
     others = [*registry.controlnet_ids()[1:], *registry.lora_ids()[1:], *registry.hintnet_ids()]
+    others += registry.ipadapter_ids()[1:]
     entries = named(registry, args.id or [*registry.ids(), *others])
     wrong = 0
     for entry in entries:
@@ -210,6 +221,9 @@ def _problems(entry: Entry) -> Iterator[str]:
     try:
         if isinstance(entry, LoraEntry):
             yield from _lora_problems(entry)
+            return
+        if isinstance(entry, AdapterEntry):
+            yield from _adapter_problems(entry)
             return
         folder = entry.folder()
         if not isinstance(entry, ModelEntry):
@@ -239,6 +253,15 @@ def _lora_problems(entry: LoraEntry) -> Iterator[str]:
     ours = entry.path.is_relative_to(paths.models())
     download = entry.downloads[0] if entry.downloads else None
     yield from _verified(download.id if download else entry.id, file.parent if ours else file, download)
+
+
+def _adapter_problems(entry: AdapterEntry) -> Iterator[str]:
+    from engines import ipfile
+
+    ipfile.check_adapter(entry.file())
+    ipfile.check_encoder(entry.encoder())
+    for download in entry.downloads:
+        yield from _verified(download.id, download.folder(), download)
 
 
 def _verified(name: str, folder: Path, download: Download | None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`livelatent models list`: every model, ControlNet, LoRA and hint network in tables."""
+"""`livelatent models list`: every model, ControlNet, LoRA, hint network and IP-Adapter in tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engines import paths
 from engines.hintfiles import HintEntry
+from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
 from engines.registry import ControlEntry, ModelEntry, Registry
 from pipelines.params import Params
@@ -16,7 +17,7 @@ from pipelines.preprocess.registry import NETWORK_PREPROCESSORS
 if TYPE_CHECKING:
     from rich.table import Table
 
-Entry = ModelEntry | ControlEntry | LoraEntry | HintEntry
+Entry = ModelEntry | ControlEntry | LoraEntry | HintEntry | AdapterEntry
 
 
 def show_list(args: argparse.Namespace) -> int:
@@ -38,13 +39,14 @@ def show_list(args: argparse.Namespace) -> int:
         ("ControlNets", "what it wants to be shown, and its licence", _controlnets(registry)),
         ("LoRAs", "what it is, for which family, and its licence", _loras(registry)),
         ("Networks that make hints", "what it is, for which preprocessors, and its licence", _hints(registry)),
+        ("IP-Adapters", "what it makes of a picture, for which family, and its licence", _ipadapters(registry)),
     ):
         console.print(_parts(title, head, entries))
     console.print(f"\n* what runs without a choice. Models lie in {paths.models()}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _parts(title: str, head: str, entries: Sequence[ControlEntry | LoraEntry | HintEntry]) -> Table:
+def _parts(title: str, head: str, entries: Sequence[ControlEntry | LoraEntry | HintEntry | AdapterEntry]) -> Table:
     """A table of what goes over a model."""
     from rich.table import Table
 
@@ -60,7 +62,7 @@ def _parts(title: str, head: str, entries: Sequence[ControlEntry | LoraEntry | H
     return table
 
 
-def _about(entry: ControlEntry | LoraEntry | HintEntry) -> str:
+def _about(entry: ControlEntry | LoraEntry | HintEntry | AdapterEntry) -> str:
     if isinstance(entry, HintEntry):
         return ", ".join(name for name, made in NETWORK_PREPROCESSORS.items() if made.needs == entry.kind)
     return entry.hint if isinstance(entry, ControlEntry) else entry.family
@@ -78,12 +80,17 @@ def _hints(registry: Registry) -> list[HintEntry]:
     return [registry.hintnet(name) for name in registry.hintnet_ids()]
 
 
+def _ipadapters(registry: Registry) -> list[AdapterEntry]:
+    return [registry.ipadapter(name) for name in registry.ipadapter_ids()[1:]]
+
+
 def _size(entry: Entry) -> str:
     if not entry.here:
         return f"{entry.size_mb / 1000:.1f} GB" if entry.size_mb else ""
     from engines.weights import list_files
 
-    files = [entry.path] if isinstance(entry, LoraEntry) else list_files(entry.path).values()
+    files = [entry.path] if isinstance(entry, (LoraEntry, AdapterEntry)) else list(list_files(entry.path).values())
+    files += list_files(entry.encoder_path).values() if isinstance(entry, AdapterEntry) else []
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     return f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{megabytes:.1f} MB"
 
@@ -95,9 +102,10 @@ def _state(entry: ModelEntry) -> str:
 
 
 def named(registry: Registry, names: Sequence[str]) -> list[Entry]:
-    """The models, ControlNets, LoRAs and hint networks of these ids. Raises ModelError for one that is none of them."""
+    """Those of these ids, of whichever kind. Raises ModelError for one that is of none."""
     others: dict[str, Entry] = {}
     others |= {entry.id: entry for entry in _controlnets(registry)}
     others |= {entry.id: entry for entry in _loras(registry)}
     others |= {entry.id: entry for entry in _hints(registry)}
+    others |= {entry.id: entry for entry in _ipadapters(registry)}
     return [others[name] if name in others else registry.get(name) for name in names]

@@ -162,7 +162,9 @@ Sent {OscConfig().rate:g} times a second (`osc.rate`), as one bundle, to the pee
 says so. A new subscriber gets every parameter first, and each change at once; nobody gets back a change that came from
 the port where it listens or from which it subscribed. Answers and errors go there too, for
 programs such as TouchDesigner that send from one port and listen at another. The worker's notes on the prompt come as
-`{{prefix}}/prompt/<note>`, which LoRAs act and what is wrong with one as `{{prefix}}/lora/state` and `error`.
+`{{prefix}}/prompt/<note>`, which LoRAs act and what is wrong with one as `{{prefix}}/lora/state` and `error`; those on
+the image prompt ([ipadapter.md](ipadapter.md)) as `{{prefix}}/ip/state` (what acts, or is on its way),
+`{{prefix}}/ip/error`, and `{{prefix}}/ip/age` (of the picture that was read, in ms).
 
 """
 

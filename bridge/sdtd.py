@@ -171,7 +171,6 @@ def _seed_list(said: Message, _: Aliases) -> Values:
     return {"seed": first, "seed2": last, "seed_mix": mix} if len(pairs) == 2 else {"seed": first, "seed_mix": 0.0}
 
 
-_ADAPTER = "livelatent has no image prompts (IP-Adapter) yet"
 _PROMPTS = "always by shares of the embeddings; set the fade's time with /ll/prompt_fade"
 ALIASES = (
     Alias("/prompt", "text", "`/ll/prompt`", _to("prompt")),
@@ -198,10 +197,12 @@ ALIASES = (
     Alias("/sdmode", "`img2img` or `txt2img`", "`/ll/mode`", _to("mode")),
     Alias("/use_controlnet", "0 or 1", "`/ll/control/1/on`", _to("control1_on")),
     Alias("/controlnets", "JSON", "control units are set with /ll/control/1/model, /ll/control/1/weight and so on"),
-    Alias("/ipadapter_config", "JSON", _ADAPTER),
-    Alias("/ipadapter_scale", "number", _ADAPTER),
-    Alias("/ipadapter_enable", "0 or 1", _ADAPTER),
-    Alias("/ipadapter_update", "", _ADAPTER),
+    Alias("/ipadapter_config", "JSON", "the image prompt is set with /ll/ip/model, /ll/ip/source and so on"),
+    Alias("/ipadapter_scale", "number", "`/ll/ip/scale`", _to("ip_scale")),
+    Alias("/ipadapter_enable", "0 or 1", "`/ll/ip/on`", _to("ip_on")),
+    Alias(
+        "/ipadapter_update", "", "what moves is read by itself; /ll/ip/source input and then still takes a new still"
+    ),
     Alias("/cached_attention", "JSON", "livelatent keeps no attention between frames"),
     Alias("/latent_feedback_strength", "number", "livelatent has no latent feedback under this address"),
     Alias("/fx/", "`/fx/<processor>/<parameter>`", "StreamDiffusionTD's effects are not part of livelatent"),

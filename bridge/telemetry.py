@@ -11,8 +11,8 @@ Number = float | str
 
 MAX_TEXT = 200
 """Characters of a text that are sent: the whole table shall fit one unfragmented datagram."""
-NOTES = ("prompt.", "lora.state", "lora.error")
-"""What the gauges begin with by which the worker reports on prompt and LoRAs (`prompt.tokens` …): /prompt/<what>."""
+NOTES = ("prompt.", "lora.state", "lora.error", "ip.state", "ip.error", "ip.age")
+"""What the gauges begin with by which the worker reports on prompts and LoRAs (`prompt.tokens` …): /prompt/<what>."""
 
 
 @dataclass(frozen=True, slots=True)

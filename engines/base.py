@@ -46,6 +46,18 @@ class Net(Protocol):
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
+ImageBlocks = Literal["all", "style", "layout"]
+
+
+class ImagePrompt(NamedTuple):
+    """A picture as the denoiser's cross attentions read it, beside the text: decoupled cross-attention."""
+
+    layers: tuple[tuple[Tensor, Tensor] | None, ...]
+    """Keys and values of each, [B, heads, tokens, d]; None where it does not look."""
+    scale: Tensor
+    """How strongly, 0-dim fp32."""
+
+
 class UNet(Protocol):
     """The denoiser. B is 1, or 2 for guidance by a doubled batch."""
 
@@ -59,12 +71,36 @@ class UNet(Protocol):
         cond: Sequence[Tensor],
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
     ) -> Tensor:
         """x [B, C, h, w] fp32 and t, 0-dim fp32, to [B, C, h, w] fp32 of the model's own prediction type.
 
         cond: what `TextNet` gave, each with B rows. guidance: 0-dim fp32, for a network that was distilled to take the
         guidance scale as an input. residuals: a ControlNet's, down blocks first, the middle block's last.
+        image: what an ImageAdapter of the same model made of a picture; only given where the engine loads those.
         """
+        ...
+
+
+class ImageAdapter(Protocol):
+    """A picture as a prompt: an IP-Adapter (Ye et al. 2023) with its image encoder. Called on a thread of its own."""
+
+    @property
+    def size(self) -> int:
+        """Numbers that the denoiser reads of one picture."""
+        ...
+
+    def __call__(self, image: Tensor, /) -> Tensor:
+        """fp32 [1, 3, H, W] in 0..1 to [2, size] in the engine's precision: the negative side's row, which saw no
+        picture, then this one's."""
+        ...
+
+    def prompt(self, rows: Tensor, scale: Tensor, blocks: ImageBlocks, /) -> ImagePrompt:
+        """Views of `rows`, [B, size], whose numbers may change later."""
+        ...
+
+    def blocks(self, blocks: ImageBlocks, /) -> tuple[bool, ...]:
+        """Which cross attentions that means in this denoiser."""
         ...
 
 
@@ -187,6 +223,8 @@ class Nets:
     hintnets: dict[str, HintNet] = field(default_factory=dict)
     """What preprocessors look through, by kind. Changes between frames only."""
     loras: Adapters | None = None
+    load_image: Callable[[Path, Path], ImageAdapter] | None = None
+    """Load an image adapter's file and its encoder's folder, beside the running stream. Raises ModelError, too."""
 
 
 class Engine(Protocol):

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from engines import device as devices
 from engines import lora
-from engines.base import Build, Nets, NetSpec, TensorSpec
+from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
 from engines.control import ControlLoader, residual_shapes
 from engines.errors import ModelError
+from engines.ipadapter import AdapterLoader
 from engines.text import ClipText
 from engines.weights import check_folder, check_net, read_json
 
@@ -52,6 +53,7 @@ class EagerUNet:
         cond: Sequence[Tensor],
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
     ) -> Tensor:
         added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
         out = self._net(
@@ -60,6 +62,7 @@ class EagerUNet:
             cond[0],
             timestep_cond=self._guidance(guidance),
             added_cond_kwargs=added,
+            cross_attention_kwargs={"ip_hidden_states": image} if image is not None else None,
             down_block_additional_residuals=tuple(residuals[:-1]) or None,
             mid_block_additional_residual=residuals[-1] if residuals else None,
             return_dict=False,
@@ -96,10 +99,13 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.utils import logging
 
+        from engines.crossattention import install
+
     logging.set_verbosity_error()
     unet = _network(UNet2DConditionModel, folder / "unet", variants["unet"], dtype)
     lora.fuse(unet, build.loras)
     unet = _place(unet, device)
+    looks = install(unet)
     vae, kind = _autoencoder(folder, build, variants["vae"], device, dtype)
     latent = _latent(unet, vae, build)
     text = _text(folder, build, variants, device, dtype)
@@ -121,6 +127,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         residuals=residuals,
         load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype),
         loras=loras,
+        load_image=AdapterLoader(looks, device, dtype),
     )
 
 

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from engines import convert, lorakeys, manifest, modelfile, paths, weights
+from engines import convert, ipfile, lorakeys, manifest, modelfile, paths, weights
 from engines.errors import ModelError
 from engines.header import read_header
 from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
 from engines.modelfile import Family, HintKind, is_id
 from engines.pull import settle
@@ -22,6 +23,7 @@ _KEPT = (".safetensors", ".json", ".txt")
 _KEPT_HINT = (*_KEPT, ".onnx")
 _LINKED = ("depth", "pose")
 """Hint networks that come as a folder."""
+Kind = Literal["models", "loras", "ipadapters"]
 Lora = tuple[str, float]
 """Id of a download or path of a file, and its weight."""
 
@@ -45,6 +47,8 @@ def add(
     if path.is_dir():
         values |= _folder(path, ours, family, copy)
     elif path.is_file():
+        if ipfile.is_adapter(read_header(path.resolve(), path.name)):
+            raise ModelError(f"{path.name} is an IP-Adapter: name its image encoder's folder with --encoder")
         family = family or convert.detect(read_header(path.resolve(), path.name), path.name)
         with _staging(ours) as staging:
             convert.convert(path, family, _tokenizer(registry), staging, prediction, configs)
@@ -113,7 +117,7 @@ def add_lora(
 ) -> LoraEntry:
     """Record a LoRA in the user's models.toml, linked or copied, and return its entry. Raises ModelError."""
     registry = Registry.open()
-    _check_free(registry, lora_id, force, "lora")
+    _check_free(registry, lora_id, force, "loras")
     path = path.expanduser().absolute()
     tensors = read_header(path.resolve(), path.name)
     family = family or lorakeys.family(lorakeys.pieces(tensors, path.name), tensors)
@@ -137,24 +141,49 @@ def add_lora(
     return Registry.open().lora(lora_id)
 
 
-def _check_free(registry: Registry, model_id: str, force: bool, kind: Literal["model", "lora"] = "model") -> None:
-    if not is_id(model_id):
-        raise ModelError(f"{model_id[:80]!a} is no id: 1 to 64 of a-z 0-9 _ -, the first a letter or digit")
-    if model_id in registry.downloads:
-        raise ModelError(f"{model_id} is the name of one of livelatent's own downloads: choose another id")
-    entries: dict[str, ModelEntry | LoraEntry | ControlEntry | HintEntry] = {
+def add_adapter(
+    path: Path, adapter_id: str, encoder: str, *, family: Family | None = None, force: bool = False
+) -> AdapterEntry:
+    """Record an IP-Adapter, a file that stays where it is, with its image encoder: the id of a download that some
+    adapter of ours uses, or a folder. Raises ModelError with a sentence."""
+    registry = Registry.open()
+    _check_free(registry, adapter_id, force, "ipadapters")
+    path = path.expanduser().absolute()
+    shape = ipfile.check_adapter(path)
+    values: dict[str, str | int | float] = {"title": path.stem, "path": str(path)}
+    values["family"] = family or _family({"cross_attention_dim": shape.width})
+    known = [registry.ipadapter(name) for name in registry.ipadapter_ids()[1:]]
+    ours = next((entry for entry in known if entry.encoder_id == encoder), None)
+    if ours is not None:
+        folder = ours.encoder_path.relative_to(paths.models() / encoder).as_posix()
+        values |= {"encoder": encoder, "encoder_folder": folder}
+    else:
+        eyes = Path(encoder).expanduser().absolute()
+        ipfile.check_encoder(eyes)
+        values["encoder_path"] = str(eyes)
+    modelfile.add(adapter_id, values, kind="ipadapters")
+    return Registry.open().ipadapter(adapter_id)
+
+
+def _check_free(registry: Registry, new_id: str, force: bool, kind: Kind = "models") -> None:
+    if not is_id(new_id):
+        raise ModelError(f"{new_id[:80]!a} is no id: 1 to 64 of a-z 0-9 _ -, the first a letter or digit")
+    if new_id in registry.downloads:
+        raise ModelError(f"{new_id} is the name of one of livelatent's own downloads: choose another id")
+    entries: dict[str, ModelEntry | ControlEntry | LoraEntry | HintEntry | AdapterEntry] = {
         **{name: registry.get(name) for name in registry.ids()},
         **{name: registry.controlnet(name) for name in registry.controlnet_ids()[1:]},
         **{name: registry.lora(name) for name in registry.lora_ids()[1:]},
+        **{name: registry.ipadapter(name) for name in registry.ipadapter_ids()[1:]},
         **{name: registry.hintnet(name) for name in registry.hintnet_ids()},
     }
-    if model_id not in entries and model_id != modelfile.NO_LORA:
+    if new_id not in entries and new_id != modelfile.NO_LORA:
         return
-    same = ModelEntry if kind == "model" else LoraEntry
-    if model_id not in entries or entries[model_id].origin != "added" or not isinstance(entries[model_id], same):
-        raise ModelError(f"{model_id} is one of livelatent's own models, or of another kind: choose another id")
+    same = {"models": ModelEntry, "loras": LoraEntry, "ipadapters": AdapterEntry}[kind]
+    if new_id not in entries or entries[new_id].origin != "added" or not isinstance(entries[new_id], same):
+        raise ModelError(f"{new_id} is one of livelatent's own models, or of another kind: choose another id")
     if not force:
-        raise ModelError(f"{model_id} is taken: choose another id, or replace it with --force")
+        raise ModelError(f"{new_id} is taken: choose another id, or replace it with --force")
 
 
 def _folder(path: Path, ours: Path, family: Family | None, copy: bool) -> dict[str, str | int | float]:

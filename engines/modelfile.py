@@ -33,6 +33,8 @@ NO_CONTROLNET = "none"
 """What a control unit names when it has none; no id."""
 NO_LORA = NO_CONTROLNET
 """The same for a LoRA."""
+NO_ADAPTER = NO_CONTROLNET
+"""The same for an IP-Adapter."""
 
 
 def is_id(text: object) -> bool:
@@ -134,6 +136,24 @@ class LoraRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     path: str = ""
 
 
+class AdapterRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An `[ipadapters.ID]` table as written. The adapter is a file of a download or (the user's own) one at an absolute
+    path; its image encoder is a folder of a download, which may be that of another adapter, or one at such a path."""
+
+    title: str = ""
+    family: Family = "other"
+    """Of the models that it was made for."""
+    licence: str = ""
+    download: str = ""
+    file: str = ""
+    path: str = ""
+    encoder: str = ""
+    """Id of the download with the image encoder."""
+    encoder_folder: str = ""
+    """Where in that download it lies."""
+    encoder_path: str = ""
+
+
 class Tables(NamedTuple):
     """What a models.toml lists, each by its id."""
 
@@ -142,9 +162,14 @@ class Tables(NamedTuple):
     controlnets: dict[str, ControlRow]
     loras: dict[str, LoraRow]
     hintnets: dict[str, HintRow]
+    ipadapters: dict[str, AdapterRow]
 
 
-_TABLES = ("models", "downloads", "controlnets", "loras", "hintnets")
+_TABLES = ("models", "downloads", "controlnets", "loras", "hintnets", "ipadapters")
+_ROWS: Mapping[str, type[msgspec.Struct]] = {
+    "models": Row, "loras": LoraRow, "hintnets": HintRow, "ipadapters": AdapterRow,
+}  # fmt: skip
+"""What `add` writes."""
 
 
 def shipped_file() -> Path:
@@ -171,7 +196,10 @@ def read(path: Path) -> Tables:
         _check_folder(path, f"models.{name}", row.folder)
         _check_loras(path, name, row)
     loras = {name: _convert(path, "loras", name, table, LoraRow) for name, table in tables["loras"].items()}
-    for kind in ("controlnets", "loras"):
+    adapters = {
+        name: _convert(path, "ipadapters", name, table, AdapterRow) for name, table in tables["ipadapters"].items()
+    }
+    for kind in ("controlnets", "loras", "ipadapters"):
         if NO_CONTROLNET in tables[kind]:
             raise ModelError(f"{path}: {kind}.{NO_CONTROLNET}: the id is taken: it stands for none")
     for name, control in controls.items():
@@ -180,8 +208,10 @@ def read(path: Path) -> Tables:
         _check_lora(path, name, lora)
     for name, hint in hints.items():
         _check_folder(path, f"hintnets.{name}", hint.folder)
+    for name, adapter in adapters.items():
+        _check_adapter(path, name, adapter)
     named = {name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}
-    return Tables(named, rows, controls, loras, hints)
+    return Tables(named, rows, controls, loras, hints, adapters)
 
 
 Value = str | int | float
@@ -191,7 +221,7 @@ def add(
     model_id: str,
     values: Mapping[str, Value],
     loras: Sequence[Mapping[str, Value]] = (),
-    kind: Literal["models", "loras", "hintnets"] = "models",
+    kind: Literal["models", "loras", "hintnets", "ipadapters"] = "models",
 ) -> None:
     """Write `[<kind>.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
     path = user_file()
@@ -206,8 +236,7 @@ def add(
     kept, now = _parse(path, before)[kind], _parse(path, after)[kind]
     if {**kept, model_id: now.get(model_id)} != now:
         raise ModelError(f"{path}: {kind}.{model_id} is written in a way we can't replace: change it by hand")
-    structs: dict[str, type[object]] = {"models": Row, "loras": LoraRow, "hintnets": HintRow}
-    _convert(path, kind, model_id, now[model_id], structs[kind])
+    _convert(path, kind, model_id, now[model_id], _ROWS[kind])
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(after, "utf-8")
@@ -276,6 +305,17 @@ def _check_lora(path: Path, name: str, lora: LoraRow) -> None:
         raise ModelError(f"{path}: loras.{name}: takes download and file, or path")
     if lora.path and (path == shipped_file() or not Path(lora.path).is_absolute()):
         raise ModelError(f"{path}: loras.{name}.path: takes an absolute path, in your own models.toml")
+
+
+def _check_adapter(path: Path, name: str, row: AdapterRow) -> None:
+    shipped, where = path == shipped_file(), f"{path}: ipadapters.{name}"
+    if bool(row.path) == bool(row.download and row.file):
+        raise ModelError(f"{where}: takes download and file, or path")
+    if bool(row.encoder_path) == bool(row.encoder):
+        raise ModelError(f"{where}: takes encoder, the id of a download, or encoder_path")
+    for key, given in (("path", row.path), ("encoder_path", row.encoder_path)):
+        if given and (shipped or not Path(given).is_absolute()):
+            raise ModelError(f"{where}.{key}: takes an absolute path, in your own models.toml")
 
 
 def _check_loras(path: Path, name: str, row: Row) -> None:

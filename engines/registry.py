@@ -1,4 +1,4 @@
-"""The models, ControlNets, LoRAs and hint networks livelatent knows: ids in, paths out.
+"""The models, ControlNets, LoRAs, hint networks and image adapters livelatent knows: ids in, paths out.
 
 Read from configs/models.toml and the user's own.
 
@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engines import loraentry, modelfile, paths
+from engines import ipentry, loraentry, modelfile, paths
 from engines.errors import ModelError
 from engines.hintfiles import HintEntry
+from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
 from engines.modelfile import (
+    NO_ADAPTER,
     NO_CONTROLNET,
     NO_LORA,
     ControlRow,
@@ -138,7 +140,7 @@ class ControlEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registry:
-    """Every model, ControlNet, LoRA and hint network by id. Immutable; open it again to see what was added since."""
+    """Every model, ControlNet, LoRA, hint network and image adapter by id. Immutable; open it again to see more."""
 
     def __init__(
         self,
@@ -147,8 +149,10 @@ class Registry:
         controlnets: dict[str, ControlEntry],
         loras: dict[str, LoraEntry],
         hintnets: dict[str, HintEntry],
+        adapters: dict[str, AdapterEntry],
     ) -> None:
         self._models, self._controlnets, self._loras, self._hintnets = models, controlnets, loras, hintnets
+        self._adapters = adapters
         self.downloads = downloads
 
     @classmethod
@@ -159,6 +163,7 @@ class Registry:
         controlnets: dict[str, ControlEntry] = {}
         loras: dict[str, LoraEntry] = {}
         hintnets: dict[str, HintEntry] = {}
+        adapters: dict[str, AdapterEntry] = {}
         for path in (modelfile.shipped_file(), modelfile.user_file(), extra):
             if path is None or (path == modelfile.user_file() and not path.is_file()):
                 continue
@@ -167,14 +172,17 @@ class Registry:
             _refuse_taken(path, "models", new.models, models)
             _refuse_taken(path, "controlnets", new.controlnets, controlnets | models | new.models)
             others = models | new.models | controlnets | new.controlnets
-            _refuse_taken(path, "loras", new.loras, loras | hintnets | others)
-            _refuse_taken(path, "hintnets", new.hintnets, hintnets | loras | new.loras | others)
+            _refuse_taken(path, "loras", new.loras, loras | hintnets | adapters | others)
+            _refuse_taken(path, "hintnets", new.hintnets, hintnets | adapters | loras | new.loras | others)
+            more = loras | new.loras | hintnets | new.hintnets
+            _refuse_taken(path, "ipadapters", new.ipadapters, adapters | more | others)
             downloads |= new.downloads
             models |= {name: _entry(path, name, row, downloads) for name, row in new.models.items()}
             controlnets |= {name: _control(path, name, row, downloads) for name, row in new.controlnets.items()}
             loras |= {name: loraentry.entry(str(path), name, row, downloads) for name, row in new.loras.items()}
             hintnets |= {name: _hint(path, name, row, downloads) for name, row in new.hintnets.items()}
-        return cls(models, downloads, controlnets, loras, hintnets)
+            adapters |= {name: ipentry.entry(path, name, row, downloads) for name, row in new.ipadapters.items()}
+        return cls(models, downloads, controlnets, loras, hintnets, adapters)
 
     def ids(self) -> list[str]:
         """Every id, shipped ones first, in the order of the files."""
@@ -213,6 +221,14 @@ class Registry:
         the user's own goes before ours; where none is, the last one, which says how to get it."""
         known = [entry for entry in reversed(self._hintnets.values()) if entry.kind == kind]
         return next((entry for entry in known if entry.here), known[0])
+
+    def ipadapter_ids(self) -> list[str]:
+        """What may make a prompt of pictures: `none`, then every IP-Adapter, in the order of the files."""
+        return [NO_ADAPTER, *self._adapters]
+
+    def ipadapter(self, adapter_id: str) -> AdapterEntry:
+        """As `get`, of the IP-Adapters."""
+        return _find("IP-Adapter", adapter_id, self._adapters)
 
 
 Entry = TypeVar("Entry")

@@ -58,7 +58,10 @@ def prepare_hints(
 
 
 def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
-    """The UNet with the sum of what every unit adds to it."""
+    """The UNet with the sum of what every unit adds to it, and the picture that it reads beside the text.
+
+    ControlNets read the text alone: no image adapter is trained into them.
+    """
 
     def denoise(x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
         t: Tensor = knobs.levels.t[i]
@@ -66,7 +69,7 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
         for hint in hints:
             if hint.unit.steps[i]:
                 total = _sum(total, _residuals(nets, hint, x, t, cond, knobs))
-        return nets.unet(x, t, cond, guidance, total)
+        return nets.unet(x, t, cond, guidance, total, *knobs.image.look(knobs.mode.image, x.shape[0]))
 
     return denoise
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from engines.fit import Fit
+from pipelines.image import ImageKnobs, ImageMode
 from pipelines.noise import SeedWalk
 from pipelines.pace import WAITING
 from pipelines.params import GuidanceMode, Params
@@ -48,6 +49,8 @@ class Mode(NamedTuple):
     temporal: Temporal = Temporal()
     hint: int = 0
     """The control unit whose hint is kept to be looked at; 0 for none."""
+    image: ImageMode | None = None
+    """The picture that is a prompt."""
 
     @property
     def looks_back(self) -> bool:
@@ -75,6 +78,7 @@ class Knobs:
         """The negative prompt's row, then the prompt's: [2, L, D], and SDXL's others."""
         self.positive: Sequence[Tensor] = tuple(part[1:] for part in self._cond)
         self.units = UnitKnobs(nets)
+        self.image = ImageKnobs(nets.device)
         self._times: tuple[float, ...] = ()
         self._walk = SeedWalk((1, *nets.latent), nets.device)
         self._seen: tuple[object, ...] = ()
@@ -112,10 +116,10 @@ class Knobs:
         if mode.work == "bypass":
             self.units.forget()
         else:
-            units = self._units(mode, params)
+            units, image = self._units(mode, params), self.image.turn(params)
             looked = [unit.number for unit in units if unit.look not in WAITING]
             hint = params.hint_preview if params.hint_preview in looked else 0
-            mode = mode._replace(units=units, temporal=temporal(params), hint=hint)
+            mode = mode._replace(units=units, temporal=temporal(params), hint=hint, image=image)
         self.mode = mode
 
     def speak(self, cond: Sequence[Tensor]) -> None:

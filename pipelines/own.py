@@ -1,4 +1,5 @@
-"""Pictures that control units have to themselves: of a stream of their own, or the input as it once was."""
+"""Pictures that control units and the image prompt have to themselves: of a stream of their own, or the input as it
+once was."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.params import ControlSource, Unit
+from pipelines.params import ControlSource, ImageSource, Unit
 from pipelines.transfer import Pixels, Transfer
+
+IMAGE = 0
+"""The image prompt's number, where control units have theirs from 1."""
 
 
 class OwnPictures:
@@ -20,23 +24,33 @@ class OwnPictures:
         self._streams: dict[int, Tensor] = {}
         self._stills: dict[int, Tensor] = {}
         self._transfers: dict[int, Transfer] = {}
-        self._sources: tuple[ControlSource, ...] = ()
+        self._sources: dict[int, ControlSource | ImageSource] = {}
+        self._kept: dict[int, int] = {}
 
     def show(self, number: int, pixels: Pixels) -> None:
         """The newest picture of unit `number`'s own stream, uint8 (h, w, 1 | 3 | 4)."""
         transfer = self._transfers.setdefault(number, Transfer(self._device))
-        _keep(self._streams, number, transfer.up(pixels))
+        self._keep(self._streams, number, transfer.up(pixels))
 
-    def choose(self, units: Sequence[Unit], frame: Tensor) -> None:
-        """Before each frame: what each unit sees; `frame`, uint8 [h, w, c], becomes the still of one that asks now."""
-        sources = tuple(unit.source for unit in units)
-        if "still" not in sources and "stream" not in sources:
+    def of(self, number: int) -> Tensor | None:
+        """What unit `number` sees now, if that is a picture of its own."""
+        return self._own.get(number)
+
+    def count(self, number: int) -> int:
+        """How many pictures unit `number` has been given: a new number, a new picture."""
+        return self._kept.get(number, 0)
+
+    def choose(self, units: Sequence[Unit], frame: Tensor, image: ImageSource = "input") -> None:
+        """Before each frame: what each unit sees, and the image prompt; `frame`, uint8 [h, w, c], becomes the still of
+        one that asks now."""
+        sources = {IMAGE: image, **{number: unit.source for number, unit in enumerate(units, 1)}}
+        if "still" not in sources.values() and "stream" not in sources.values():
             self._own.clear()
             self._sources = sources
             return
-        for number, source in enumerate(sources, 1):
-            if source == "still" and (not self._sources or self._sources[number - 1] != "still"):
-                _keep(self._stills, number, frame)
+        for number, source in sources.items():
+            if source == "still" and self._sources.get(number) != "still":
+                self._keep(self._stills, number, frame)
             shown = {"still": self._stills, "stream": self._streams}.get(source, {}).get(number)
             if shown is None:
                 self._own.pop(number, None)
@@ -46,7 +60,11 @@ class OwnPictures:
 
     def reset(self) -> None:
         """Forget the stills: the next frame becomes the still of each unit that wants one."""
-        self._sources = ()
+        self._sources = {}
+
+    def _keep(self, pictures: dict[int, Tensor], number: int, picture: Tensor) -> None:
+        self._kept[number] = self.count(number) + 1
+        _keep(pictures, number, picture)
 
 
 def _keep(pictures: dict[int, Tensor], number: int, picture: Tensor) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import msgspec
 
-from engines.modelfile import NO_CONTROLNET
+from engines.modelfile import NO_ADAPTER, NO_CONTROLNET
 from pipelines.coming import Coming
 from pipelines.loraslots import SLOTS, LoraSlot
 from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES
@@ -45,9 +45,11 @@ ControlMask = Literal["off", "alpha", "inverted"]
 NoiseMode = Literal["fixed", "frame", "travel", "warp"]
 FeedbackSpace = Literal["pixel", "latent"]
 SmoothingMode = Literal["still", "flow"]
+ImageSource = Literal["input", "stream", "still", "previous_output"]
 ColourMatchMode = Literal["off", "lab", "hsv", "rgb"]
 ColourMethod = Literal["statistics", "histogram"]
 ColourReference = Literal["first", "input", "captured"]
+ImageBlocks = Literal["all", "style", "layout"]
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +205,19 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     similarity_max_skip: Annotated[int, Row("coherence", "live", 1, 1000, "frames", jumps=True)] = 10
     """After so many frames in a row that were not painted, one is."""
 
+    ip_on: Annotated[bool, Row("image prompt", "live")] = False
+    """Let a picture be a prompt beside the text; off costs nothing, and its model stays loaded."""
+    ip_model: Annotated[str, Row("image prompt", "encode", ids="ipadapters")] = NO_ADAPTER
+    """IP-Adapter id from configs/models.toml; loaded beside the stream, the one before acts until it is there."""
+    ip_scale: Annotated[float, Row("image prompt", "live", 0, 1.5)] = 0.6
+    """How strongly the picture counts beside the text; 0 is as good as off."""
+    ip_source: Annotated[ImageSource, Row("image prompt", "live")] = "input"
+    """Which picture: the input, a stream of its own, the input as it was when still was chosen, or the last picture."""
+    ip_rate: Annotated[float, Row("image prompt", "live", 0, 30, "1/s", "square")] = 2.0
+    """How often a second a picture that moves is read anew, at most; 0 keeps what was read last."""
+    ip_block: Annotated[ImageBlocks, Row("image prompt", "live")] = "all"
+    """What of the picture counts, in SDXL: all of it, its style alone, or its layout alone."""
+
     model: Annotated[str, Row("model", "structural", ids="models")] = "pocket"
     """Model id from configs/models.toml or added with `livelatent models add`."""
     width: Annotated[int, Row("model", "structural", 64, 2048, "px", step=64)] = 256
@@ -252,7 +267,8 @@ def table() -> dict[str, ParamSpec]:
     docs, blank, out = docs_of(Params), Params(), {}
     for name in Params.__struct_fields__:
         if name in docs:
-            out[name] = _spec(name, name, hints[name], getattr(blank, name), docs[name], "")
+            address = name.replace("ip_", "ip/") if name.startswith("ip_") else name
+            out[name] = _spec(name, address, hints[name], getattr(blank, name), docs[name], "")
     for prefix, (cls, count) in _NUMBERED.items():
         docs = docs_of(cls)
         for number, field in itertools.product(range(1, count + 1), cls.__struct_fields__):

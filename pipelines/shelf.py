@@ -1,4 +1,4 @@
-"""ControlNets, LoRAs and networks that make hints, loaded beside the stream: naming one never delays a frame."""
+"""ControlNets, LoRAs, hint networks and image adapters, loaded beside the stream: naming one never delays a frame."""
 
 from __future__ import annotations
 

@@ -9,14 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from engines.base import Build, ControlNet, HintNet, Nets
+from engines.base import Build, ControlNet, HintNet, ImageAdapter, Nets
 from engines.eager import EagerEngine
 from engines.errors import ModelError
 from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
 from engines.pose import load_pose
-from engines.registry import Registry
+from engines.registry import ModelEntry, Registry
 from pipelines.coming import NOTHING_COMES
+from pipelines.imageprompt import ImagePrompter
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.loras import Loras, weights_of
@@ -60,6 +61,8 @@ class DiffusionStream:
         )
         self.shelf: Shelf[ControlNet] = Shelf(self._load_control, nets.device)
         self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
+        self.image = ImagePrompter(self.knobs.image, self._load_image, nets.device)
+        self._model: ModelEntry | None = None
         self._units: tuple[Unit, ...] = params.units()
         self._nets_ahead: set[str] = set()
         self._transfer, self._down = Transfer(nets.device), Transfer(nets.device)
@@ -89,6 +92,7 @@ class DiffusionStream:
         )
         nets = EagerEngine().load(entry.folder(), build)
         stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
+        stream._model = entry
         stream.tune(params)  # the networks that they name are there from the first frame on
         stream.warm_up(params)
         return stream
@@ -96,7 +100,9 @@ class DiffusionStream:
     def twin(self, params: Params) -> DiffusionStream:
         """Another stream over the same networks, with numbers, ControlNets and a past of its own."""
         nets = dataclasses.replace(self.nets, controlnets={}, hintnets={})
-        return DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
+        twin = DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
+        twin._model = self._model
+        return twin
 
     def warm_up(self, params: Params, frames: int = 2) -> None:
         """Let every kernel be chosen and every buffer be made, on a grey input, then forget it."""
@@ -118,15 +124,16 @@ class DiffusionStream:
         self._units = params.units()
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
-        held = self._counts[0]
+        self.image.follow(params, self._moment.seconds)
+        held, seen = self._counts[0], self.knobs.image.changes
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
-        rests = self._rest(pixels, params, self._fades, self._shows, held, loaded, acting)
+        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, loaded, acting)
         if rests and self._last is not None:
             return self._last
         if not params.bypass:
             self.loras.merge()
         frame = self._transfer.up(pixels)
-        self._own.choose(self._units, frame)
+        self._choose(params, frame)
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
         picture = step(frame, self.knobs, self.state, self.nets)
@@ -153,8 +160,15 @@ class DiffusionStream:
         self.knobs.turn(params, source)
         self.state.follow(before, self.knobs)
 
+    def _choose(self, params: Params, frame: torch.Tensor) -> None:
+        """What the units look at, and the image prompt."""
+        self._own.choose(self._units, frame, params.ip_source)
+        last = self.state.picture if self._last is not None else None
+        self.image.look(params, self._own, frame, last, self._moment.seconds)
+
     def show(self, number: int, pixels: Pixels) -> None:
-        """The newest picture of control unit `number`'s own stream, uint8 (h, w, 1 | 3 | 4); held until the next."""
+        """The newest picture of control unit `number`'s own stream, or of the image prompt's (`own.IMAGE`), uint8
+        (h, w, 1 | 3 | 4); held until the next."""
         self._own.show(number, pixels)
         self._shows += 1
 
@@ -172,6 +186,8 @@ class DiffusionStream:
         self._shelve()
         self.shelf.settle()
         self.hints.settle()
+        self.image.follow(params, self._moment.seconds)
+        self.image.settle()
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
@@ -193,6 +209,7 @@ class DiffusionStream:
         self.state.reset()
         self._own.reset()
         self.knobs.units.forget()
+        self.image.reset()
         self._rest.reset()
         self._last, self._captured = None, 0
 
@@ -209,6 +226,7 @@ class DiffusionStream:
             **self.prompter.notes(),
             **self.loras.notes(),
             **self._control_notes(),
+            **self.image.notes(),
         }
 
     def _shelve(self) -> None:
@@ -258,6 +276,18 @@ class DiffusionStream:
             wheel(self.nets.device)  # uploaded here, as no frame that is recorded as a graph may
         return net
 
+    def _load_image(self, name: str) -> ImageAdapter:
+        """On the shelf's thread."""
+        if self.nets.load_image is None:
+            raise ModelError("this engine reads no pictures as prompts")
+        registry = Registry.open()
+        entry, model = registry.ipadapter(name), self._model
+        if model is not None and entry.family not in ("other", model.family):
+            made = {registry.ipadapter(each).family for each in registry.ipadapter_ids()[1:]} - {"other"}
+            none = "" if model.family in made else f", and {model.id} has no image adapter"
+            raise ModelError(f"it was made for {entry.family} models{none}")
+        return self.nets.load_image(entry.file(), entry.encoder())
+
     def _control_notes(self) -> dict[str, float | str]:
         """Of the control units: which act, which ControlNets are on their way, and what is wrong."""
         wrong, pending, mode, using = self.shelf.wrong(), self.shelf.pending(), self.knobs.mode, self.knobs.units.using
@@ -288,6 +318,7 @@ class DiffusionStream:
         self.prompter.close()
         self.shelf.close()
         self.loras.close()
+        self.image.close()
         self.hints.close()
         self.knobs.units.beside.close()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bridge.web.messages import Choice, Row
 from engines.errors import ModelError
+from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
-from engines.modelfile import NO_CONTROLNET, NO_LORA
+from engines.modelfile import NO_ADAPTER, NO_CONTROLNET, NO_LORA
 from engines.registry import ControlEntry, ModelEntry, Registry
 from pipelines.params import ParamSpec, table
 
@@ -66,10 +67,20 @@ def loras() -> tuple[Choice, ...]:
     return (Choice(NO_LORA, NO_LORA), *(Choice(entry.id, _title(entry)) for entry in entries))
 
 
-_IDS = {"models": models, "controlnets": controlnets, "loras": loras}
+def ipadapters() -> tuple[Choice, ...]:
+    """The same for the IP-Adapters."""
+    try:
+        registry = Registry.open()
+        entries = [registry.ipadapter(name) for name in registry.ipadapter_ids()[1:]]
+    except ModelError:
+        entries = []
+    return (Choice(NO_ADAPTER, NO_ADAPTER), *(Choice(entry.id, _title(entry)) for entry in entries))
 
 
-def _title(entry: ModelEntry | ControlEntry | LoraEntry) -> str:
+_IDS = {"models": models, "controlnets": controlnets, "loras": loras, "ipadapters": ipadapters}
+
+
+def _title(entry: ModelEntry | ControlEntry | LoraEntry | AdapterEntry) -> str:
     if entry.here:
         return entry.id
     return f"{entry.id} (not pulled)" if entry.downloads else f"{entry.id} (missing)"

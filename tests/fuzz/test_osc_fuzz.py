@@ -148,7 +148,8 @@ def randoms(rng: random.Random, count: int) -> Iterator[bytes]:
 
 def fuzz(packets: Iterator[bytes]) -> dict[str, float]:
     """Runs all of them. Fails on anything but events and OscError, and on anything that takes longer than LIMIT."""
-    store = ParamStore(Params(), {"models": lambda: ("pocket",), "controlnets": lambda: ("none",)})
+    none = {kind: lambda: ("none",) for kind in ("controlnets", "ipadapters")}
+    store = ParamStore(Params(), {"models": lambda: ("pocket",), **none})
     dispatch = Dispatch("/ll", store, {})
     count = good = 0
     worst = 0.0

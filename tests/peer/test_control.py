@@ -43,7 +43,12 @@ class Rig:
 
     def __init__(self, osc: OscConfig | None = None, lan: LanConfig | None = None) -> None:
         self.metrics = Metrics()
-        ids = {"models": ("pocket", "sd-turbo"), "controlnets": ("none", "pocket-edge"), "loras": ("none", "ink")}
+        ids = {
+            "models": ("pocket", "sd-turbo"),
+            "controlnets": ("none", "pocket-edge"),
+            "loras": ("none", "ink"),
+            "ipadapters": ("none", "ip"),
+        }
         self.store = ParamStore(Params(), {kind: lambda kind=kind: ids[kind] for kind in ids})
         self.restarts = 0
         self.control = Control(
@@ -156,7 +161,7 @@ def test_python_osc_steers_every_row(rig: Rig) -> None:
     wanted: dict[str, object] = {}
     for name, spec in table().items():
         if spec.ids:
-            known = {"models": "sd-turbo", "controlnets": "pocket-edge", "loras": "ink"}
+            known = {"models": "sd-turbo", "controlnets": "pocket-edge", "loras": "ink", "ipadapters": "ip"}
             value: bool | int | float | str = known[spec.ids]
         elif spec.choices:
             value = spec.choices[-1]

@@ -151,7 +151,8 @@ def hammered(folders: tuple[Path, dict[str, Path]], seconds: float) -> None:
             "".join(f'[loras.{name}]\npath = "{model.parent}/{name}.safetensors"\n' for name in IDS["loras"][1:])
         )
     first = Params(prompt=PROMPT, control1_on=True, control1_model="a", control2_on=True, control2_model="b")
-    store = ParamStore(first, {"models": lambda: ("pocket",), **{kind: lambda kind=kind: IDS[kind] for kind in IDS}})
+    ids = {"models": lambda: ("pocket",), "ipadapters": lambda: ("none",)}
+    store = ParamStore(first, ids | {kind: lambda kind=kind: IDS[kind] for kind in IDS})
     rows = [row for row in table().values() if row.kind == "live" or row.ids in IDS]
     frames = np.random.default_rng(2).integers(0, 256, (6, 48, 80, 4), np.uint8)
     long_ago = time.perf_counter() - 3600.0

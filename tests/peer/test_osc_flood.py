@@ -58,7 +58,8 @@ class FrameLoop:
 def flood(seconds: float) -> str:
     """Floods a Control and asserts what must hold; returns the figures."""
     metrics = Metrics()
-    store = ParamStore(Params(), {"models": lambda: ("pocket",), "controlnets": lambda: ("none",)})
+    none = {kind: lambda: ("none",) for kind in ("controlnets", "ipadapters")}
+    store = ParamStore(Params(), {"models": lambda: ("pocket",), **none})
     control = Control(OscConfig(port=0, rate=20), LanConfig(), store, metrics, {})
     control.start()
     frames = FrameLoop(store)

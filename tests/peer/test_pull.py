@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 from engines import modelfile, paths
 from engines.registry import Registry
 from tests.support.hintnets import write_depth
 from tests.support.hub import COMMIT, Hub, serving
-from tests.support.model_files import model_folder, tiny_vae_folder
+from tests.support.model_files import adapter_tensors, encoder_folder, model_folder, tiny_vae_folder
 
 REPO, VAE = "artist/style", "artist/tiny"
 
@@ -271,3 +272,34 @@ def test_every_failure_is_one_sentence(fault: str, hub: Hub) -> None:
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert leftovers() == []
+
+
+def test_an_image_adapter_is_pulled_with_its_encoder_and_checked(hub: Hub, tmp_path: Path) -> None:
+    """Both lie in folders of one repository, beside pickles that nobody fetches."""
+    (tmp_path / "ip" / "models").mkdir(parents=True)
+    save_file(adapter_tensors(), tmp_path / "ip" / "models" / "ip.safetensors")
+    encoder_folder(tmp_path / "ip" / "models" / "eyes")
+    hub.repos["artist/ip"] = contents(tmp_path / "ip") | {"models/ip.bin": b"\x80\x04pickle"}
+    common = f'repo = "artist/ip"\nrevision = "{COMMIT}"\nlicence = "none"\nsize_mb = 1\n'
+    with modelfile.user_file().open("a") as file:
+        file.write(
+            '[ipadapters.ip]\ndownload = "ip-file"\nfile = "models/ip.safetensors"\nencoder = "eyes"\n'
+            f'encoder_folder = "models/eyes"\n[downloads.ip-file]\n{common}files = ["models/ip.safetensors"]\n'
+            f'[downloads.eyes]\n{common}files = ["models/eyes/config.json", "models/eyes/model.safetensors"]\n'
+        )
+    assert "not here" in str(livelatent(hub, "check", "ip").stdout)
+    done = livelatent(hub, "pull", "ip")
+    assert done.returncode == 0, done.stderr
+    entry = Registry.open().ipadapter("ip")
+    assert entry.here
+    assert entry.file().parent.parent == (paths.models() / "ip-file").resolve()
+    assert entry.encoder() == (paths.models() / "eyes" / "models" / "eyes").resolve()
+    assert not [name for name in contents(paths.models()) if name.endswith(".bin")]
+    checked = livelatent(hub, "check", "ip")
+    assert (checked.returncode, "every file is as it came" in checked.stdout) == (0, True)
+    with (entry.encoder() / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    checked = livelatent(hub, "check", "ip")
+    assert checked.returncode == 1
+    assert "model.safetensors has changed" in checked.stdout

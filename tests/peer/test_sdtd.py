@@ -31,7 +31,7 @@ class Component:
         self.ear.bind(("127.0.0.1", 0))
         self.ear.settimeout(5.0)
         self.metrics = Metrics()
-        ids = {"models": lambda: ("pocket",), "controlnets": lambda: ("none",)}
+        ids = {"models": lambda: ("pocket",), "controlnets": lambda: ("none",), "ipadapters": lambda: ("none",)}
         self.store = ParamStore(Params(), ids)
         reply = (f"127.0.0.1:{self.ear.getsockname()[1]}",)
         osc = OscConfig(port=0, rate=20, reply=reply, streamdiffusiontd=on)
@@ -107,6 +107,8 @@ def eventually(condition: Callable[[], bool]) -> None:
         ("/seed_list", (json.dumps([[7, 1]]),), {"seed": 7, "seed_mix": 0.0}),
         ("/sdmode", ("txt2img",), {"mode": "txt2img"}),
         ("/use_controlnet", (1,), {"control1_on": True}),
+        ("/ipadapter_scale", (0.4,), {"ip_scale": 0.4}),
+        ("/ipadapter_enable", (1,), {"ip_on": True}),
         ("/pause", (), {"pause": True}),
         ("/stop_streaming", (1,), {"pause": True}),
     ],
@@ -141,7 +143,7 @@ def test_what_has_no_meaning_says_so(component: Component) -> None:
     assert {alias.address for alias in meaningless} >= {
         "/stop",
         "/controlnets",
-        "/ipadapter_scale",
+        "/ipadapter_config",
         "/cached_attention",
     }
     for alias in meaningless:

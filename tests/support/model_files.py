@@ -60,6 +60,27 @@ def tiny_vae_folder(folder: Path) -> Path:
     return folder
 
 
+def adapter_tensors(width: int = 768, seen: int = 8, layers: int = 2) -> dict[str, np.ndarray]:
+    """What a plain IP-Adapter's file holds, with the smallest layers that there can be."""
+    tensors = {
+        "image_proj.proj.weight": np.ones((4 * width, seen), np.float16),
+        "image_proj.proj.bias": np.ones(4 * width, np.float16),
+        "image_proj.norm.weight": np.ones(width, np.float16),
+        "image_proj.norm.bias": np.ones(width, np.float16),
+    }
+    for number in range(layers):
+        for part in "kv":
+            tensors[f"ip_adapter.{2 * number + 1}.to_{part}_ip.weight"] = np.ones((4, width), np.float16)
+    return tensors
+
+
+def encoder_folder(folder: Path) -> Path:
+    """An image encoder by its layout, of a few bytes."""
+    write_json(folder / "config.json", {"architectures": ["CLIPVisionModelWithProjection"], "image_size": 32})
+    save_file({"w": np.ones(4, dtype=np.float32)}, folder / "model.safetensors")
+    return folder
+
+
 def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:
     """The bytes of a safetensors file with this header: JSON, or bytes as they are."""
     head = header if isinstance(header, bytes) else json.dumps(header).encode()

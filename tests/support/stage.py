@@ -40,7 +40,7 @@ class Stage:
     def __init__(self, config: Config | None = None, commands: Mapping[str, Callable[[], None]] | None = None) -> None:
         self._before = set(threading.enumerate())
         self.config = config or Config(web=WebConfig(port=0))
-        none = {kind: lambda: ("none",) for kind in ("controlnets", "loras")}
+        none = {kind: lambda: ("none",) for kind in ("controlnets", "loras", "ipadapters")}
         self.store = ParamStore(Params(), {"models": lambda: MODELS, **none})
         self.metrics = Metrics()
         self.hub = PreviewHub()

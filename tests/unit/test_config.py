@@ -161,6 +161,7 @@ def test_default_toml_is_every_key_with_its_default() -> None:
     numbered = {"control": Unit, "lora": LoraSlot}
     for branch, cls in numbered.items():
         defaults[branch] = {"1": {field: getattr(cls(), field) for field in cls.__struct_fields__}}
+    defaults["ip"] = {row.address[3:]: row.default for row in table().values() if row.address.startswith("ip/")}
     shown = uncommented(path)
     assert msgspec.json.decode(msgspec.json.encode(shown)) == msgspec.json.decode(msgspec.json.encode(defaults))
     assert list(shown["params"]) == list(rows)
@@ -168,7 +169,7 @@ def test_default_toml_is_every_key_with_its_default() -> None:
         assert list(shown[branch]["1"]) == list(cls.__struct_fields__)
     loaded = load_config([read_file(str(path))])
     first = {f"{branch}1_{field}" for branch, cls in numbered.items() for field in cls.__struct_fields__}
-    assert loaded.params.keys() == (rows.keys() | first) - MODELS_OWN
+    assert loaded.params.keys() == (rows.keys() | first | {f"ip_{field}" for field in defaults["ip"]}) - MODELS_OWN
     assert msgspec.structs.replace(loaded, params={}) == Config()
 
 

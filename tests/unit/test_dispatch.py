@@ -16,7 +16,7 @@ ME = ("127.0.0.1", 5000)
 
 @pytest.fixture
 def store() -> ParamStore:
-    none = {kind: lambda: ("none",) for kind in ("controlnets", "loras")}
+    none = {kind: lambda: ("none",) for kind in ("controlnets", "loras", "ipadapters")}
     return ParamStore(Params(), {"models": lambda: ("pocket", "sd-turbo"), **none})
 
 

@@ -14,11 +14,16 @@ from bridge.store import MAX_RAMP_S, ParamStore, Setting
 from pipelines.params import Params, pack, table, unpack
 
 MODELS = ("pocket", "sd-turbo", "sdxl-turbo")
-IDS = {"models": MODELS, "controlnets": ("none", "pocket-edge"), "loras": ("none", "lcm-sd15")}
+IDS = {
+    "models": MODELS,
+    "controlnets": ("none", "pocket-edge"),
+    "loras": ("none", "lcm-sd15"),
+    "ipadapters": ("none", "ip-sd15"),
+}
 
 
 def make(**values: object) -> ParamStore:
-    ids = {"models": lambda: MODELS, "controlnets": lambda: IDS["controlnets"], "loras": lambda: IDS["loras"]}
+    ids = {kind: lambda kind=kind: IDS[kind] for kind in IDS}
     return ParamStore(Params(**values), ids)  # type: ignore[arg-type]
 
 
