@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from pipelines.knobs import Knobs
-from pipelines.past import Past
+from pipelines.past import Past, moved_along
 from pipelines.prepare import prepare
 from pipelines.preprocess.registry import PREPROCESSORS
 from pipelines.units import UnitMode
@@ -41,7 +41,7 @@ def prepare_hints(frame: Tensor, source: Tensor, past: Past, knobs: Knobs, nets:
     for unit in mode.units:
         own = knobs.units.own[unit.number] if unit.own else frame
         shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs)
-        masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
+        masks = _masks(own, unit, past, mode.size, nets)
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints
 
@@ -76,6 +76,8 @@ def _sum(total: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> tuple[Tensor, .
 def _picture(unit: UnitMode, own: Tensor, source: Tensor, past: Past, knobs: Knobs) -> Tensor:
     """What the unit looks at, [1, 3, *unit.size] in [-1, 1]."""
     mode = knobs.mode
+    if unit.follow:
+        return _resized(moved_along(past), unit.size)
     if unit.source in ("previous_output", "previous_input"):
         return _resized(past.picture if unit.source == "previous_output" else past.source, unit.size)
     if unit.source == "input" and (unit.size, unit.fit) == (mode.size, mode.fit):
@@ -97,10 +99,16 @@ def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(picture, size, mode="bilinear", antialias=True)
 
 
-def _masks(own: Tensor, unit: UnitMode, size: tuple[int, int], nets: Nets) -> tuple[Tensor, ...]:
-    """The alpha of uint8 [h, w, 4], fitted as the picture is, at the size of every residual."""
-    alpha = torch.add(0.5, prepare(own[:, :, 3:], size, unit.fit)[:, :1], alpha=0.5)
-    alpha = alpha if unit.mask == "alpha" else 1.0 - alpha
+def _masks(own: Tensor, unit: UnitMode, past: Past, size: tuple[int, int], nets: Nets) -> tuple[Tensor, ...]:
+    """Where the unit acts, at the size of every residual: by the alpha of uint8 [h, w, 4], fitted as the picture is;
+    and only where the last picture could be moved along. Empty for everywhere."""
+    where = past.trust if unit.follow else None
+    if unit.mask != "off":
+        alpha = torch.add(0.5, prepare(own[:, :, 3:], size, unit.fit)[:, :1], alpha=0.5)
+        alpha = alpha if unit.mask == "alpha" else 1.0 - alpha
+        where = alpha if where is None else where * alpha
+    if where is None:
+        return ()
     sizes = {shape[1:] for shape in nets.residuals}
-    small = {to: F.interpolate(alpha, to, mode="area").to(nets.dtype) for to in sizes}
+    small = {to: F.interpolate(where, to, mode="area").to(nets.dtype) for to in sizes}
     return tuple(small[shape[1:]] for shape in nets.residuals)

@@ -36,6 +36,8 @@ class UnitMode(NamedTuple):
     steps: tuple[bool, ...]
     """At which steps it acts."""
     source: ControlSource
+    follow: bool
+    """Whether the last picture is moved as the input moved."""
     preprocessor: str
     fit: Fit
     size: tuple[int, int]
@@ -59,6 +61,8 @@ class Turn(NamedTuple):
     size: tuple[int, int]
     alpha: bool
     """Whether the input has alpha."""
+    followed: bool = True
+    """Whether the picture follows the input: txt2img's doesn't."""
 
 
 class UnitKnobs:
@@ -113,6 +117,7 @@ class UnitKnobs:
             net=net,
             steps=steps,
             source=unit.source,
+            follow=unit.follow and unit.source == "previous_output" and turn.followed,
             preprocessor=unit.preprocessor,
             fit=turn.fit if unit.resize == "fit" else unit.resize,
             size=turn.size if unit.pixel_perfect else _at(turn.size, unit.resolution),

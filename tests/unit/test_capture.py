@@ -253,6 +253,7 @@ BOTH = {**FIRST, **SECOND}
 CONTROLS = [
     FIRST,
     {**BOTH, "control1_source": "previous_output", "control2_source": "stream", "control2_mask": "alpha"},
+    {**BOTH, "control1_source": "previous_output", "control1_follow": False, "control2_source": "previous_output"},
     {**BOTH, "control1_source": "previous_input", "control1_mode": "control", "control2_resize": "stretch"},
     {**FIRST, "control1_pixel_perfect": False, "control1_resolution": 128, "control1_mask": "inverted"},
     *({**FIRST, "control1_preprocessor": name} for name in PREPROCESSORS),
