@@ -16,7 +16,7 @@ from torch import Tensor
 from engines.base import HintNet, Nets
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
-from pipelines.past import Past
+from pipelines.past import Past, moved_along
 from pipelines.prepare import prepare, to_bytes
 from pipelines.preprocess.flowcolour import flow_to_image
 from pipelines.preprocess.registry import CHOICES
@@ -48,11 +48,11 @@ def prepare_hints(
         shown = _hint(_picture(unit, own, source, past, knobs), unit, knobs, state, nets)
         if unit.look in WAITING:
             continue
-        if unit.follows:
+        if unit.sees_flow:
             shown = torch.cat([shown, flow_to_image(past.onward)], 1)
         if unit.number == mode.hint:
             state.hint.copy_(to_bytes(torch.add(-1.0, shown[:, -3:], alpha=2.0)))  # of six channels, the flow
-        masks = _masks(own, unit, mode.size, nets) if unit.mask != "off" else ()
+        masks = _masks(own, unit, past, mode.size, nets)
         hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
     return hints
 
@@ -90,6 +90,8 @@ def _sum(total: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> tuple[Tensor, .
 def _picture(unit: UnitMode, own: Tensor, source: Tensor, past: Past, knobs: Knobs) -> Tensor:
     """What the unit looks at, [1, 3, *unit.size] in [-1, 1]."""
     mode = knobs.mode
+    if unit.follow:
+        return _resized(moved_along(past), unit.size)
     if unit.source in ("previous_output", "previous_input"):
         return _resized(past.picture if unit.source == "previous_output" else past.source, unit.size)
     if unit.source == "input" and (unit.size, unit.fit) == (mode.size, mode.fit):
@@ -123,10 +125,16 @@ def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(picture, size, mode="bilinear", antialias=True)
 
 
-def _masks(own: Tensor, unit: UnitMode, size: tuple[int, int], nets: Nets) -> tuple[Tensor, ...]:
-    """The alpha of uint8 [h, w, 4], fitted as the picture is, at the size of every residual."""
-    alpha = torch.add(0.5, prepare(own[:, :, 3:], size, unit.fit)[:, :1], alpha=0.5)
-    alpha = alpha if unit.mask == "alpha" else 1.0 - alpha
+def _masks(own: Tensor, unit: UnitMode, past: Past, size: tuple[int, int], nets: Nets) -> tuple[Tensor, ...]:
+    """Where the unit acts, at the size of every residual: by the alpha of uint8 [h, w, 4], fitted as the picture is;
+    and only where the last picture could be moved along. Empty for everywhere."""
+    where = past.trust if unit.follow else None
+    if unit.mask != "off":
+        alpha = torch.add(0.5, prepare(own[:, :, 3:], size, unit.fit)[:, :1], alpha=0.5)
+        alpha = alpha if unit.mask == "alpha" else 1.0 - alpha
+        where = alpha if where is None else where * alpha
+    if where is None:
+        return ()
     sizes = {shape[1:] for shape in nets.residuals}
-    small = {to: F.interpolate(alpha, to, mode="area").to(nets.dtype) for to in sizes}
+    small = {to: F.interpolate(where, to, mode="area").to(nets.dtype) for to in sizes}
     return tuple(small[shape[1:]] for shape in nets.residuals)

@@ -57,6 +57,16 @@ class Mode(NamedTuple):
         """Whether the frame needs what the one before it left behind."""
         return self.temporal.looks_back or any(unit.looks_back for unit in self.units)
 
+    @property
+    def follows(self) -> bool:
+        """Whether it needs the input's flow."""
+        return self.temporal.follows or self.moves_pictures
+
+    @property
+    def moves_pictures(self) -> bool:
+        """Whether it needs to know where the flow can be believed."""
+        return self.temporal.moves_pictures or any(unit.follow for unit in self.units)
+
 
 class Knobs:
     """The buffers of one stream, and the host's side of them."""
@@ -135,7 +145,8 @@ class Knobs:
         return Mode(work, sampler, params.steps, guidance, params.fit, shape, self.mode.size)
 
     def _units(self, mode: Mode, params: Params) -> tuple[UnitMode, ...]:
-        return self.units.turn(params, Turn(self._times, mode.fit, mode.size, mode.source))
+        followed = mode.work == "img2img"
+        return self.units.turn(params, Turn(self._times, mode.fit, mode.size, mode.source, followed))
 
     def _fill(self, mode: Mode, params: Params) -> None:
         txt2img = mode.work == "txt2img"

@@ -62,6 +62,8 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     source: Annotated[ControlSource, Row("control", "live")] = "input"
     """Which picture steers: the input, a stream of the unit's own, the last picture that came out (TemporalNet), the
     input as it was when `still` was chosen, or the input one frame ago."""
+    follow: Annotated[bool, Row("control", "live")] = True
+    """Move the last picture as the input moved, and act only where that can be known: nowhere after a cut."""
     preprocessor: Annotated[str, Row("control", "live", choices=tuple(CHOICES))] = "none"
     """What makes the hint out of that picture, such as its edges; none shows it as it is."""
     low: Annotated[float, Row("control", "live", -1, 255)] = -1.0

@@ -50,11 +50,11 @@ def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     picture = torch.where(good, state.picture, source)
     before = torch.where(next_to, state.source, source)
     known, flow, where, onward = good & next_to, source[:0], source[:0], source[:0]
-    if knobs.mode.temporal.follows:
+    if knobs.mode.follows:
         flow = estimate(before * 0.5 + 0.5, source * 0.5 + 0.5)
-    if knobs.mode.temporal.moves_pictures:
+    if knobs.mode.moves_pictures:
         where = trust(flow, before, source) * known
-    if any(unit.follows for unit in knobs.mode.units):
+    if any(unit.sees_flow for unit in knobs.mode.units):
         onward = estimate(source * 0.5 + 0.5, before * 0.5 + 0.5) * known
     state.source.copy_(source)
     state.followed.fill_(True)
@@ -71,6 +71,11 @@ def noises(past: Past, knobs: Knobs, state: StreamState) -> Sequence[Tensor]:
         return state.travelling(knobs.noise_speed, count)
     assert state.moving is not None
     return tuple(noise[None] for noise in state.moving(past.flow, count).unbind())
+
+
+def moved_along(past: Past) -> Tensor:
+    """The last picture, [1, 3, H, W] in [-1, 1], with its parts where they are now; `past.trust` says where it is."""
+    return warp(past.picture, past.flow, "bicubic").clamp(-1.0, 1.0)
 
 
 def begin(source: Tensor, past: Past, knobs: Knobs, state: StreamState, nets: Nets) -> Tensor:

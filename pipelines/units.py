@@ -38,6 +38,8 @@ class UnitMode(NamedTuple):
     steps: tuple[bool, ...]
     """At which steps it acts."""
     source: ControlSource
+    follow: bool
+    """Whether the last picture is moved as the input moved."""
     preprocessor: str
     fit: Fit
     size: tuple[int, int]
@@ -61,14 +63,14 @@ class UnitMode(NamedTuple):
         return self.number, self.size, self.beside
 
     @property
-    def follows(self) -> bool:
+    def sees_flow(self) -> bool:
         """Whether it is shown how the input moves."""
         return self.channels == 6
 
     @property
     def looks_back(self) -> bool:
         """Whether it needs what the frame before left behind."""
-        return self.source in ("previous_output", "previous_input") or self.look != "each" or self.follows
+        return self.source in ("previous_output", "previous_input") or self.look != "each" or self.sees_flow
 
 
 class Turn(NamedTuple):
@@ -80,6 +82,8 @@ class Turn(NamedTuple):
     size: tuple[int, int]
     source: tuple[int, int, int]
     """The input's height, width, channels."""
+    followed: bool = True
+    """Whether the picture follows the input: txt2img's doesn't."""
 
 
 class UnitKnobs:
@@ -144,6 +148,7 @@ class UnitKnobs:
         needs = CHOICES[unit.preprocessor].needs
         if needs and needs not in self._nets.hintnets:
             return None
+        channels = self._nets.controlnets[net].channels
         shape = tuple(own.shape) if alone and own is not None else ()
         has_alpha = shape[2] == 4 if shape else turn.source[2] == 4
         return UnitMode(
@@ -151,12 +156,14 @@ class UnitKnobs:
             net=net,
             steps=steps,
             source=unit.source,
+            # TemporalNet2 was trained on pictures that lie where they lay: what moved, it is told by the flow.
+            follow=unit.follow and unit.source == "previous_output" and turn.followed and channels == 3,
             preprocessor=unit.preprocessor,
             fit=turn.fit if unit.resize == "fit" else unit.resize,
             size=turn.size if unit.pixel_perfect else _at(turn.size, unit.resolution),
             mask=unit.mask if has_alpha else "off",
             own=shape,
-            channels=self._nets.controlnets[net].channels,
+            channels=channels,
         )
 
     def _fill(self, units: Sequence[Unit]) -> None:

@@ -25,8 +25,6 @@ LIKED = 0.8
 """How hard the critic pulls at a picture, compared with the distance to its answer."""
 ALIKE = 10.0
 """How much features count beside the verdict."""
-HELD = 0.7
-"""Of two answers, how much the one counts that holds on to the picture before: more than half, or nobody would."""
 BUSY = 16
 """Pixels across one place of which features are compared."""
 
@@ -65,16 +63,13 @@ class Shown:
     made: Tensor
     wanted: Tensor
     wish: Tensor
-    held: Tensor | None = None
-    """(n, 3, h, w): the other answer, if there are two."""
 
 
-def show(vae: AutoencoderTiny, made: Tensor, answer: Tensor, wish: Tensor, held: Tensor | None = None) -> Shown:
+def show(vae: AutoencoderTiny, made: Tensor, answer: Tensor, wish: Tensor) -> Shown:
     """Latents as pictures."""
     with torch.no_grad():
         wanted = vae.decode(answer).sample
-        other = None if held is None else vae.decode(held).sample
-    return Shown(vae.decode(made).sample, wanted, wish, other)
+    return Shown(vae.decode(made).sample, wanted, wish)
 
 
 def energy_loss(made: Tensor, wanted: Tensor) -> Tensor:
@@ -87,11 +82,9 @@ def energy_loss(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 def distance(made: Tensor, shown: Shown) -> Tensor:
-    """From the right answer; from either, where there are two."""
-    far = picture_loss(made, shown.wanted.float())
-    if shown.held is not None:
-        far = torch.lerp(far, picture_loss(made, shown.held.float()), HELD)
-    return 0.5 * far + 0.5 * energy_loss(made, shown.wanted.float())
+    """From the right answer."""
+    wanted = shown.wanted.float()
+    return 0.5 * picture_loss(made, wanted) + 0.5 * energy_loss(made, wanted)
 
 
 def dislike(critic: Critic, made: Tensor, wanted: Tensor, wish: Tensor) -> Tensor:

@@ -23,9 +23,6 @@ NAMES = ("plain", *STYLES)
 EXTRAS = 4
 """Coloured versions kept of each scene, beside one of every style."""
 
-MOVING = 8
-"""Versions of a scene's next frame: itself and under some styles."""
-
 Progress = Callable[[int, int], None]
 
 
@@ -81,53 +78,6 @@ def scenes(path: Path, count: int, size: int, team: Team, progress: Progress) ->
         progress(seed + 1, count)
 
     return _shared(path, np.uint8, (count, size, size, 3), team, fill)
-
-
-def move(seed: int, size: int) -> NDArray[np.float32]:
-    """How scene `seed` moves into its next frame: the 2 × 3 matrix from a pixel of the new one to its place in the old.
-    Pans of up to 6 px, turns of up to 2°, zooms of up to 3 %."""
-    rng = np.random.default_rng([seed, 0x307E])
-    angle, zoom = np.radians(rng.normal(0, 0.8)), 1 + rng.normal(0, 0.012)
-    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
-    centre = np.full(2, (size - 1) / 2)
-    reach = 6.0 * rng.random() ** 1.5
-    turn = rng.uniform(0, 2 * np.pi)
-    matrix[:, 2] = centre - matrix[:, :2] @ centre + reach * np.array([np.cos(turn), np.sin(turn)])
-    return np.asarray(matrix, np.float32)
-
-
-def moved(picture: NDArray[Any], seed: int) -> NDArray[Any]:
-    """The next frame of scene `seed`, of which `picture` (size, size, 3) is one version."""
-    size = picture.shape[0]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    out = cv2.warpAffine(picture, move(seed, size), (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(out)
-
-
-def moving_styles(seed: int) -> list[int]:
-    """Under which styles the next frame of scene `seed` is known: indices into NAMES, `plain` first."""
-    rng = np.random.default_rng([seed, 0x307F])
-    return [0, *(int(i) + 1 for i in rng.permutation(len(STYLES))[: MOVING - 1])]
-
-
-def next_frames(
-    path: Path, vae: AutoencoderTiny, shown: NDArray[np.uint8], count: int, team: Team, progress: Progress
-) -> NDArray[np.float16]:
-    """The next frames of the first `count` scenes as latents, (count, MOVING, channels, size/8, size/8) at `path`."""
-    net = copy.deepcopy(vae).to(dtype=torch.bfloat16)
-    size = shown.shape[1]
-
-    @torch.no_grad()
-    def fill(out: NDArray[Any], seed: int) -> None:
-        frame = moved((shown[seed] / 255).astype(np.float32), seed)
-        names = tuple(NAMES[i] for i in moving_styles(seed)[1:])
-        batch = tensor(pack([frame, *render_all(frame, names)]))
-        batch = batch.to(vae.device, net.dtype, memory_format=torch.channels_last)
-        out[seed] = net.encode(batch).latents.float().cpu().numpy().astype(np.float16)
-        progress(seed + 1, count)
-
-    return _shared(path, np.float16, (count, MOVING, vae.config.latent_channels, size // 8, size // 8), team, fill)
 
 
 def extras(seed: int) -> list[tuple[int, int]]:

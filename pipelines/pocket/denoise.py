@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from engines.text import emphasise
 from pipelines.pocket import data, nets, text
-from pipelines.pocket.critic import HELD, Critic, Shown, pictures_loss, show
+from pipelines.pocket.critic import Critic, Shown, pictures_loss, show
 from pipelines.pocket.styles import MODIFIERS, STYLES
 
 FULL = 0.55
@@ -77,8 +77,6 @@ class Lesson:
     """(n, styles and modifiers): what the prompts ask for."""
     share: Tensor | None = None
     """(n,): how much of that the answers show."""
-    held: Tensor | None = None
-    """(n, channels, side, side): another answer, what the picture was before, moved along."""
 
     def to(self, device: torch.device) -> Lesson:
         """The same on that device, channels last."""
@@ -93,7 +91,6 @@ class Lesson:
             None if self.fade is None else self.fade.to(device),
             None if self.asked is None else self.asked.to(device),
             None if self.share is None else self.share.to(device),
-            None if self.held is None else self.held.to(device, memory_format=last),
         )
 
 
@@ -166,19 +163,7 @@ class Lessons:
 
     def tokens(self, wishes: list[text.Wish]) -> tuple[Tensor, Tensor]:
         """Ids and emphasis of some prompts, (n, tokens) each."""
-        ids = self.tokenizer(
-            [w.prompt for w in wishes],
-            padding="max_length",
-            max_length=text.TOKENS,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        weights = torch.ones(ids.shape)
-        for row, wish in enumerate(wishes):
-            for word, weight in wish.weighed:
-                for token in self.tokenizer(word, add_special_tokens=False).input_ids:
-                    weights[row, ids[row] == token] = weight
-        return ids, weights
+        return tokens(self.tokenizer, wishes)
 
     def prompts(self, number: int, batch: int) -> Lesson:
         """Batch `number` of prompts without pictures."""
@@ -242,6 +227,19 @@ class Lessons:
         return text.coloured(self.rng, data.NAMES[style], MODIFIERS[modifier]), len(data.NAMES) + which
 
 
+def tokens(tokenizer: PreTrainedTokenizerFast, wishes: list[text.Wish]) -> tuple[Tensor, Tensor]:
+    """Ids and emphasis of some prompts, (n, tokens) each."""
+    ids = tokenizer(
+        [w.prompt for w in wishes], padding="max_length", max_length=text.TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+    weights = torch.ones(ids.shape)
+    for row, wish in enumerate(wishes):
+        for word, weight in wish.weighed:
+            for token in tokenizer(word, add_special_tokens=False).input_ids:
+                weights[row, ids[row] == token] = weight
+    return ids, weights
+
+
 def noised(start: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """Latents at timesteps t (n,) in 0..999."""
     level = nets.alphas(t)[:, None, None, None]
@@ -303,16 +301,11 @@ def compare(made: Tensor, lesson: Lesson, vae: AutoencoderTiny, critic: Critic, 
     """Answers beside the lesson's: as latents and, the first `shown`, as pictures."""
     off = made - lesson.answer
     error = off.abs().mean()
-    if lesson.held is None:
-        total = error + off.square().mean()
-    else:
-        # Without squares: between two answers, distances are least at one of them, squares in the middle.
-        total = 2 * torch.lerp(error, (made - lesson.held).abs().mean(), HELD)
+    total = error + off.square().mean()
     if not shown:
         return Mark(total, error.detach(), None)
     assert lesson.asked is not None
     assert lesson.share is not None
     wish = lesson.asked[:shown] * lesson.share[:shown, None]
-    held = None if lesson.held is None else lesson.held[:shown]
-    seen = show(vae, made[:shown], lesson.answer[:shown], wish, held)
+    seen = show(vae, made[:shown], lesson.answer[:shown], wish)
     return Mark(total + pictures_loss(critic, seen, pull), error.detach(), seen)

@@ -87,11 +87,12 @@ def unet(sizes: Sizes) -> UNet2DConditionModel:
     )
 
 
-def control(net: UNet2DConditionModel) -> ControlNetModel:
+def control(net: UNet2DConditionModel, words: bool = False) -> ControlNetModel:
     """A ControlNet for `net`: hints (n, 3, h, w) in 0..1 → residuals for every skip of the U and for its middle.
 
     The usual class and the usual start (Zhang et al. 2023: a copy of the encoder, and outputs that begin at zero), but
-    without words: where a line runs, or where the last picture was, has nothing to do with the prompt.
+    without cross attention. Where a line runs has nothing to do with the prompt; with `words` the net reads it pooled,
+    as the denoiser does: what is to be added to a picture depends on what the denoiser is about to paint.
     """
     c = net.config
     out = ControlNetModel(
@@ -106,6 +107,8 @@ def control(net: UNet2DConditionModel) -> ControlNetModel:
         use_linear_projection=c.use_linear_projection,
         resnet_time_scale_shift=c.resnet_time_scale_shift,
         conditioning_embedding_out_channels=(16, 32, 64, c.block_out_channels[0]),
+        addition_embed_type=c.addition_embed_type if words else None,
+        addition_embed_type_num_heads=c.addition_embed_type_num_heads,
     )
     own = out.state_dict()
     shared = {k: v for k, v in net.state_dict().items() if k in own and own[k].shape == v.shape}

@@ -25,8 +25,8 @@ class Plan:
     work: Path
     scenes: int = 1000
     """How many are drawn for the denoiser."""
-    moving: int = 400
-    """How many of them move on by a frame, for the TemporalNet."""
+    moving: int = 600
+    """How many the TemporalNet's films are cut out of."""
     pictures: int = 600
     """How many scenes the codec sees, each under two styles beside."""
     size: int = 256
@@ -52,7 +52,11 @@ class Plan:
     critic_warm: int = 1000
     """Steps over which the critic is let in."""
     control_steps: int = 3000
-    """Of each ControlNet."""
+    """Of `pocket-edge`."""
+    temporal_steps: int = 6000
+    """Of `pocket-temporal`; they are quicker."""
+    again: int = 4
+    """Steps from each frame of its films."""
     control_rate: float = 5e-4
     control_minutes: float = math.inf
     warm: Path | None = None
@@ -67,6 +71,8 @@ class Plan:
     """A folder of pictures for the contact sheets instead of scenes."""
     until: str = STAGES[-1]
     """The stage to stop after."""
+    alone: str = ""
+    """`edge` or `temporal`: train this ControlNet and nothing else, over the networks of --warm."""
     sizes: nets.Sizes = nets.SHIPPED
 
     def crop(self, step: int, team: int) -> tuple[int, int]:
@@ -82,8 +88,9 @@ class Plan:
 
     @property
     def fast(self) -> torch.autocast:
-        """bfloat16 where the machine is quicker with it: GPUs, and processors with tiles for it."""
-        quick = self.place.type != "cpu" or torch.cpu._is_amx_tile_supported()
+        """bfloat16 where the machine is quicker with it: GPUs, and processors that calculate with it."""
+        cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        quick = self.place.type != "cpu" or cpu
         return torch.autocast(self.place.type, torch.bfloat16, enabled=quick)
 
     @property

@@ -20,8 +20,8 @@ WARM = 100
 """Steps over which the rate rises: the codec starts close to good, and a cold optimiser would throw that away."""
 FLOOR = 0.04
 """Rate at the end, as a share of the peak."""
-FACTORS = {"words": 2.0}
-"""Of the rate: a word is seen far less often than a convolution is used."""
+FACTORS = {"words": 2.0, "gates": 3.0}
+"""Of the rate: a word is seen far less often than a convolution is used, and a gate begins at zero."""
 DECAY = 0.997
 """Of the averaged weights."""
 

@@ -61,6 +61,12 @@ class Model:
             },
         )
 
+    def to(self, place: torch.device) -> Model:
+        """The same networks, there, as training takes them."""
+        for net in (self.vae, self.unet, self.words):
+            net.to(place, memory_format=torch.channels_last).requires_grad_(False)
+        return self
+
     def context(self, prompts: list[str]) -> Tensor:
         """(n, tokens, width)."""
         ids = self.tokenizer(

@@ -22,10 +22,11 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from numpy.typing import NDArray
 from transformers import CLIPTextModel
 
-from pipelines.pocket import codec, control, data, denoise, nets, sheet, start, text
-from pipelines.pocket.critic import Critic, Shown, critic_loss
+from pipelines.pocket import codec, data, denoise, nets, sheet, start, text
+from pipelines.pocket.criticrun import CriticRun
 from pipelines.pocket.plan import STAGES, Plan, Ticker
 from pipelines.pocket.run import Journal, Run, Team
+from pipelines.pocket.teach import CONTROLS
 
 RANK = "POCKET_RANK"
 """Environment of a team's other processes."""
@@ -80,42 +81,6 @@ def _rebuild(plan: Plan, run: Run, vae: AutoencoderTiny, journal: Journal, stage
             left = round(run.remaining / 60, 1)
             journal.write(stage=stage, step=run.step, psnr=level, norm=round(norm, 2), minutes_left=left)
     run.adopt()
-
-
-class CriticRun:
-    """The critic and its training, step by step with what it judges."""
-
-    def __init__(
-        self, plan: Plan, path: Path, steps: int, minutes: float, team: Team, after: Path | None = None
-    ) -> None:
-        torch.manual_seed(plan.seed)
-        self._plan, self._losses = plan, [0.0]
-        self.net: Critic = Critic(len(denoise.ASKED)).to(plan.place)
-        if after is not None and after.exists():
-            Run({"critic": self.net}, after, 0.0, 0, team)
-        self._warm = plan.critic_warm if after is None else plan.critic_warm // 4
-        self.run = Run({"critic": self.net}, path, plan.critic_rate, steps // 2, team, minutes, momentum=0.5)
-        self._seen = 2 * self.run.step
-
-    @property
-    def pull(self) -> float:
-        """As `critic.pictures_loss` takes it."""
-        return min(1.0, self._seen / max(1, self._warm))
-
-    def update(self, shown: Shown | None) -> None:
-        """Learns from what was just judged, every second time: it is ahead of the denoiser anyway."""
-        self._seen += 1
-        if shown is not None and self._seen % 2 == 0:
-            with self._plan.fast:
-                loss = critic_loss(self.net, shown)
-            self.run.update(loss)
-            self._losses.append(float(loss.detach()))
-
-    def said(self) -> float:
-        """Its mean loss since it was last asked for; 2.5 where it cannot tell anything apart."""
-        out = round(float(np.mean(self._losses[1:] or self._losses)), 3)
-        self._losses = self._losses[-1:]
-        return out
 
 
 def learn_words(
@@ -190,54 +155,6 @@ def train_denoiser(plan: Plan, vae: AutoencoderTiny, team: Team, journal: Journa
     return model
 
 
-def train_control(plan: Plan, model: sheet.Model, kind: str, team: Team, journal: Journal) -> None:
-    """One ControlNet, `edge` or `temporal`, into the model folder."""
-    ticker = Ticker(journal, kind)
-    vae = model.vae
-    latents = data.latents(plan.work / "latents.npy", vae, plan.scenes, plan.size, team, ticker)
-    shown = data.scenes(plan.work / "scenes.npy", plan.scenes, plan.size, team, ticker)
-    torch.manual_seed(plan.seed)
-    net = nets.control(model.unet).to(plan.place, memory_format=torch.channels_last)
-    lessons: control.EdgeLessons | control.TemporalLessons
-    if kind == "edge":
-        lessons = control.EdgeLessons(latents, shown, model.tokenizer, plan.seed + 1)
-    else:
-        count = min(plan.moving, plan.scenes)
-        following = data.next_frames(plan.work / "next.npy", vae, shown, count, team, ticker)
-        lessons = control.TemporalLessons(
-            latents, following, vae, model.unet, model.words, net, model.tokenizer, plan.seed + 2
-        )
-    model.unet.eval().requires_grad_(False)
-    model.words.eval().requires_grad_(False)
-    path, minutes = plan.work / f"{kind}.safetensors", plan.control_minutes
-    run = Run({"control": net}, path, plan.control_rate, plan.control_steps, team, minutes)
-    own = plan.work / f"critic-{kind}.safetensors"
-    critic = CriticRun(plan, own, plan.control_steps, minutes, team, plan.work / "critic.safetensors")
-    said, errors = time.monotonic(), []
-    while run.fraction < 1:
-        with plan.fast:
-            lesson = lessons.draw(run.step * team.size + team.rank, *plan.crop(run.step, team.size)).to(plan.place)
-            seen = plan.seen(run.step, team.size)
-            mark = control.loss(lesson, net, model.unet, model.words, vae, critic.net, seen, critic.pull)
-        norm = run.update(mark.loss)
-        critic.update(mark.shown)
-        errors.append(float(mark.error))
-        now, last = time.monotonic(), run.fraction >= 1
-        if now - said > 20 or last:
-            journal.write(
-                stage=kind, step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
-                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
-                minutes_left=round(run.remaining / 60, 1),
-            )  # fmt: skip
-            said = now
-            errors.clear()
-            critic.run.save()
-            run.save()
-    run.adopt()
-    if team.rank == 0:
-        nets.save_control(plan.out / f"controlnet_{kind}", net)
-
-
 def keep(plan: Plan, run: Run, model: sheet.Model, journal: Journal) -> None:
     """A checkpoint, the model folder with the averaged weights, a contact sheet."""
     run.save()
@@ -268,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = nets.TINY if given.pop("tiny") else nets.Sizes()
     work = given.pop("work") or given["out"].with_name(given["out"].name + ".work")
     plan = Plan(work=work, sizes=sizes, **given)
+    if plan.alone and plan.warm is None:
+        parser.error("--alone trains over the networks of a model folder: name it with --warm")
     plan.work.mkdir(parents=True, exist_ok=True)
     size = plan.workers or (1 if plan.place.type != "cpu" else os.cpu_count() or 1)
     rank = int(os.environ.get(RANK, "0"))
@@ -291,13 +210,17 @@ def _train(plan: Plan, rank: int, size: int) -> None:
     journal = Journal(plan.work / "log.jsonl", rank)
     team = Team(rank, size, plan.work)
     journal.write(stage="start", device=str(plan.place), workers=size, seed=plan.seed)
+    if plan.alone and plan.warm is not None:
+        CONTROLS[plan.alone](plan, sheet.Model.load(plan.warm).to(plan.place), team, journal)
+        team.close()
+        return
     vae = train_codec(plan, team, journal)
     if plan.until == "codec":
         return
     model = train_denoiser(plan, vae, team, journal)
-    for kind in ("edge", "temporal"):
+    for kind, train in CONTROLS.items():
         if STAGES.index(plan.until) >= STAGES.index(kind):
-            train_control(plan, model, kind, team, journal)
+            train(plan, model, team, journal)
     if plan.until == "polish":
         polish(plan, model.vae, team, journal)
     if rank == 0:

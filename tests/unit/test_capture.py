@@ -256,6 +256,7 @@ BOTH = {**FIRST, **SECOND}
 CONTROLS = [
     FIRST,
     {**BOTH, "control1_source": "previous_output", "control2_source": "stream", "control2_mask": "alpha"},
+    {**BOTH, "control1_source": "previous_output", "control1_follow": False, "control2_source": "previous_output"},
     {**BOTH, "control1_source": "previous_input", "control1_mode": "control", "control2_resize": "stretch"},
     {**FIRST, "control1_pixel_perfect": False, "control1_resolution": 128, "control1_mask": "inverted"},
     *({**FIRST, "control1_preprocessor": name} for name in PREPROCESSORS),
@@ -282,7 +283,7 @@ def test_so_is_one_that_shows_a_network_how_the_input_moves(stream, model_folder
     folder = write_controlnet(tmp_path / "six", model_folder("sd15"), channels=6)
     stream.nets.controlnets["a"] = stream.nets.load_control(folder)
     check_replay(stream, {**FIRST, "control1_source": "previous_output", "steps": 2})
-    assert stream.knobs.mode.units[0].follows
+    assert stream.knobs.mode.units[0].sees_flow
 
 
 def test_numbers_of_a_unit_move_the_replay_and_make_no_other_mode(steered):

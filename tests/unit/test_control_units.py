@@ -23,6 +23,11 @@ SIDE = 64
 RNG = np.random.default_rng(0)
 SMOOTH = np.kron(RNG.integers(0, 256, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
 FRAME, OTHER = SMOOTH, np.ascontiguousarray(255 - SMOOTH[::-1])
+_TURN = 2 * np.pi * np.arange(SIDE) / SIDE
+WAVES = np.stack(
+    [127 + 60 * np.sin(a * _TURN + 1) + 60 * np.sin(b * _TURN[:, None]) for a, b in ((2, 3), (3, 2), (4, 3))], -1
+).astype(np.uint8)
+"""Something that can be followed wherever it goes."""
 KINDS = ["sd15", "sd21", "sdxl", "lcm"]
 
 Make = Callable[..., DiffusionStream]
@@ -238,7 +243,7 @@ def test_the_mask_is_the_alpha_of_what_is_looked_at(make):
 
 def test_temporalnet_sees_what_came_out_last(make):
     stream, other = make(), make()
-    temporal = unit(source="previous_output")
+    temporal = unit(source="previous_output", follow=False)
     first = paint(stream, **temporal)
     assert np.array_equal(first, paint(other, **unit())), "the first frame has no past but the input"
     second = paint(stream, **temporal)
@@ -248,10 +253,11 @@ def test_temporalnet_sees_what_came_out_last(make):
     assert apart(second, first) > 0.05
 
 
+@pytest.mark.parametrize("follow", [True, False])
 @pytest.mark.parametrize("what", ["cut", "size", "nan", "bypass", "reset"])
-def test_what_breaks_the_past_gives_the_picture_of_a_first_frame(what, make):
+def test_what_breaks_the_past_gives_the_picture_of_a_first_frame(what, follow, make):
     stream = make()
-    temporal = unit(source="previous_output")
+    temporal = unit(source="previous_output", follow=follow)
     for _ in range(3):
         paint(stream, **temporal)
     frame = OTHER if what == "cut" else np.dstack([FRAME, FRAME[..., :1]]) if what == "size" else FRAME
@@ -261,12 +267,45 @@ def test_what_breaks_the_past_gives_the_picture_of_a_first_frame(what, make):
         paint(stream, bypass=True, **temporal)
     if what == "reset":
         stream.reset()
-    assert np.array_equal(paint(stream, frame, **temporal), paint(make(), frame, **unit()))
+    # which is shown its own input, or nothing at all: there is no past to move along
+    first = {} if follow else unit()
+    assert np.array_equal(paint(stream, frame, **temporal), paint(make(), frame, **first))
+
+
+def test_the_last_picture_is_moved_as_the_input_moved_and_acts_where_it_is_known(make):
+    stream, other = make(), make()
+    temporal = unit(source="previous_output")
+    first, moved = paint(stream, WAVES, **temporal), np.roll(WAVES, 4, axis=1)
+    followed = paint(stream, moved, **temporal)
+    gaps = []
+    for hint in (np.roll(first, 4, axis=1), first, moved):
+        other.show(1, hint)
+        gaps.append(apart(paint(other, moved, **unit(source="stream")), followed))
+    plain = paint(other, moved)
+    assert gaps[0] < 0.5 * min(*gaps[1:], apart(followed, plain)), gaps
+    noise = np.random.default_rng(5).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    assert np.array_equal(paint(stream, noise, **temporal, cut_sensitivity=0.0), paint(other, noise)), (
+        "nothing in it was there before"
+    )
+
+
+def test_without_follow_nothing_is_moved_and_no_motion_is_looked_for(make):
+    stream, other = make(), make()
+    still = unit(source="previous_output", follow=False)
+    first, moved = paint(stream, WAVES, **still), np.roll(WAVES, 4, axis=1)
+    other.show(1, first)
+    assert apart(paint(stream, moved, **still), paint(other, moved, **unit(source="stream"))) < 0.05
+    assert not stream.knobs.mode.follows
+    for idle in (unit(), unit(source="previous_input"), {**unit(source="previous_output"), "mode": "txt2img"}):
+        paint(stream, moved, **idle)
+        assert not stream.knobs.mode.follows, idle
+    paint(stream, moved, **unit(source="previous_output"))
+    assert stream.knobs.mode.follows
 
 
 def test_a_small_move_is_no_cut(make):
     stream = make()
-    temporal = unit(source="previous_output")
+    temporal = unit(source="previous_output", follow=False)
     paint(stream, **temporal)
     moved = np.roll(FRAME, 3, axis=1)
     assert apart(paint(stream, moved, **temporal), paint(make(), moved, **unit())) > 0.05

@@ -13,7 +13,7 @@ from pipelines.pocket.critic import LIKED, Critic, Shown, critic_loss, distance,
 STRIPES, DOTS = torch.eye(2)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Toy tensors on several threads are nothing but waiting."""
     before = torch.get_num_threads()
@@ -92,11 +92,3 @@ def test_distance_and_dislike_pull_equally_hard(critic: Critic) -> None:
     made = (shown.made + 0.05).requires_grad_()
     assert torch.allclose(far, torch.autograd.grad(distance(made, shown), made)[0], atol=1e-7)
     assert float((both - far).norm() / far.norm()) == pytest.approx(LIKED, rel=1e-3)
-
-
-def test_of_two_answers_either_is_better_than_their_mean() -> None:
-    generator = torch.Generator().manual_seed(5)
-    new, held = painted(STRIPES, 4, generator), painted(DOTS, 4, generator).flip(3)
-    shown = Shown(new, new, STRIPES, held)
-    assert distance(held, shown) < distance(0.5 * (new + held), shown)
-    assert distance(held, shown) < distance(new, shown), "what holds on counts more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
@@ -22,13 +22,14 @@ from pipelines.pocket.sheet import Model
 from pipelines.pocket.train import main
 from pipelines.schedule import NoiseSchedule
 
-_TOY = """--tiny --scenes 2 --pictures 2 --size 64 --codec-steps 2 --polish-steps 1 --control-steps 2
---codec-batch 2 --codec-side 32 --batch 2 --side 32 --shown 2 --workers 1 --device cpu --every 1000"""
+_TOY = """--tiny --scenes 2 --pictures 2 --size 64 --codec-steps 2 --polish-steps 1 --words-steps 5 --words-batch 8
+--control-steps 2 --temporal-steps 5 --moving 2 --codec-batch 2 --codec-side 32 --batch 2 --side 32 --shown 2
+--workers 1 --device cpu --every 1000"""
 TOY = _TOY.split()
 WEIGHTS = Path(control.__file__).parent / "weights"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Toy tensors on several threads are nothing but waiting."""
     before = torch.get_num_threads()
@@ -48,10 +49,31 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
 
 
-def test_trains_resumes_and_ends_where_an_unbroken_run_ends(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, and beside it what its run left behind."""
+    out = tmp_path_factory.mktemp("two") / "out"
+    train(out, 2)
+    return out
+
+
+def copied(trained: Path, out: Path, *names: str) -> None:
+    """A run, or some files of its work, for another to go on from."""
+    work = out.with_name(out.name + ".work")
+    if not names:
+        shutil.copytree(trained, out)
+    shutil.copytree(
+        trained.with_name(trained.name + ".work"),
+        work,
+        ignore=(lambda _, here: set(here) - set(names)) if names else None,
+    )
+
+
+def test_trains_resumes_and_ends_where_an_unbroken_run_ends(two_steps: Path, tmp_path: Path) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
     work = tmp_path / "broken.work"
-    train(broken, 2)
+    copied(two_steps, broken)
+    copied(two_steps, whole, "pictures.npy")
     assert (work / "sheet-000002.jpg").stat().st_size > 1000
     first = weights(broken)
     log = train(broken, 4)
@@ -68,10 +90,11 @@ def test_trains_resumes_and_ends_where_an_unbroken_run_ends(tmp_path: Path) -> N
     assert out.dtype == np.uint8
 
 
-def test_a_warm_run_trains_on_what_is_there(tmp_path: Path) -> None:
+def test_a_warm_run_trains_on_what_is_there(two_steps: Path, tmp_path: Path) -> None:
     """The codec stays, bit by bit; denoiser and words go on from where they were."""
-    first, on, same = tmp_path / "first", tmp_path / "on", tmp_path / "same"
-    train(first, 2)
+    first, on, same = two_steps, tmp_path / "on", tmp_path / "same"
+    copied(first, on, "latents.npy")
+    copied(first, same, "latents.npy")
     train(on, 3, "--warm", str(first), "--until", "denoiser")
     train(same, 3, "--warm", str(first), "--until", "denoiser", "--rate", "0")
     codecs = [load_file(out / "vae" / "diffusion_pytorch_model.safetensors") for out in (first, on)]
@@ -81,27 +104,19 @@ def test_a_warm_run_trains_on_what_is_there(tmp_path: Path) -> None:
     assert all(torch.equal(before[k], still[k]) for k in before)
 
 
-def test_temporal_lessons_know_the_picture_before_and_where_it_went(tmp_path: Path) -> None:
-    """The hint is a picture of the frame before; the other answer is that picture moved along; both are in step."""
-    torch.manual_seed(0)
-    tokenizer = text.tokenizer()
-    vae, net = nets.load(AutoencoderTiny, WEIGHTS, "vae"), nets.unet(nets.TINY).eval()
-    words, net_control = nets.encoder(nets.TINY, tokenizer).eval(), nets.control(net).eval()
-    first, second = versions(2, 12), versions(2, 12)[:, : data.MOVING]
-    lessons = control.TemporalLessons(first, second, vae, net, words, net_control, tokenizer, seed=4)
-    one, again = lessons.draw(3, 4, 8), lessons.draw(3, 4, 8)
-    assert one.hint is not None
-    assert one.held is not None
-    assert torch.equal(one.held, again.held)
-    assert one.hint.shape == (4, 3, 64, 64)
-    assert one.held.shape == one.answer.shape == (4, nets.LATENTS, 8, 8)
-    assert 0 <= float(one.hint.min()) < float(one.hint.max()) <= 1
-    with torch.no_grad():
-        still = vae.encode(one.hint * 2 - 1).latents
-    assert (one.held - still).abs().mean() > 0.05, "it has moved"
-    assert one.share is not None
-    assert one.asked is not None
-    assert len(one.share) == len(one.asked) == 4
+def test_one_controlnet_can_be_trained_alone_over_a_model_that_is_there(two_steps: Path, tmp_path: Path) -> None:
+    """As the folder has it to begin with, or from the start if it has none; nothing else is written."""
+    out = tmp_path / "out"
+    copied(two_steps, out, "wide.npy")
+    train(out, 2, "--warm", str(two_steps), "--alone", "temporal")
+    assert [path.name for path in out.iterdir()] == ["controlnet_temporal"]
+    name = "controlnet_temporal/diffusion_pytorch_model.safetensors"
+    before, after = load_file(two_steps / name), load_file(out / name)
+    assert before.keys() == after.keys()
+    gaps = [float((before[key].float() - after[key].float()).abs().max()) for key in before]
+    assert 0 < max(gaps) < 0.1
+    with pytest.raises(SystemExit):
+        main(["--out", str(out), "--alone", "temporal"])
 
 
 def test_one_scene_in_five_lies_in_harsh_light_or_at_night() -> None:
@@ -184,16 +199,6 @@ def test_hints_are_the_outlines_of_the_very_crop() -> None:
         border = F.max_pool2d(dark[None, None], 5, 1, 2) + F.max_pool2d(-dark[None, None], 5, 1, 2)
         assert hint.max() == 1
         assert (hint[0] <= border[0, 0]).all()
-
-
-def test_carrying_follows_the_known_motion() -> None:
-    picture = data.pack([scene(3, 128)])[0]
-    after = data.tensor(data.moved(picture, 5)[None])
-    made = control._carry(data.tensor(picture[None]), [data.move(5, 128)])
-    inner = (slice(None), slice(None), slice(8, -8), slice(8, -8))
-    off, still = (x[inner].abs().mean() for x in (made - after, data.tensor(picture[None]) - after))
-    assert off < 0.02, "ours is bicubic, the frame itself bilinear"
-    assert off < 0.5 * still
 
 
 def test_picture_loss_sees_blur() -> None:

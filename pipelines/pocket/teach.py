@@ -1,0 +1,111 @@
+"""Training runs of the two ControlNets, over a denoiser that is finished."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import numpy as np
+import torch
+from diffusers import ControlNetModel
+
+from pipelines.pocket import control, data, hold, nets, sheet
+from pipelines.pocket.criticrun import CriticRun
+from pipelines.pocket.plan import Plan, Ticker
+from pipelines.pocket.run import Journal, Run, Team
+
+
+def new_control(plan: Plan, model: sheet.Model, kind: str) -> ControlNetModel:
+    """The ControlNet of that kind as its training begins: as --warm has it, or a copy of the denoiser's encoder."""
+    torch.manual_seed(plan.seed)
+    net = nets.control(model.unet, words=kind == "temporal")
+    if plan.warm is not None and (kept := plan.warm / f"controlnet_{kind}").is_dir():
+        warm = ControlNetModel.from_pretrained(kept, local_files_only=True, use_safetensors=True)
+        net.load_state_dict(net.state_dict() | warm.float().state_dict())
+    model.unet.eval().requires_grad_(False)
+    model.words.eval().requires_grad_(False)
+    return net.to(plan.place, memory_format=torch.channels_last)
+
+
+def train_edge(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> None:
+    """The ControlNet for outlines, into the model folder."""
+    ticker = Ticker(journal, "edge")
+    vae, net = model.vae, new_control(plan, model, "edge")
+    latents = data.latents(plan.work / "latents.npy", vae, plan.scenes, plan.size, team, ticker)
+    shown = data.scenes(plan.work / "scenes.npy", plan.scenes, plan.size, team, ticker)
+    lessons = control.EdgeLessons(latents, shown, model.tokenizer, plan.seed + 1)
+    path, minutes = plan.work / "edge.safetensors", plan.control_minutes
+    run = Run({"control": net}, path, plan.control_rate, plan.control_steps, team, minutes)
+    own = plan.work / "critic-edge.safetensors"
+    critic = CriticRun(plan, own, plan.control_steps, minutes, team, plan.work / "critic.safetensors")
+    said, errors = time.monotonic(), []
+    while run.fraction < 1:
+        with plan.fast:
+            lesson = lessons.draw(run.step * team.size + team.rank, *plan.crop(run.step, team.size)).to(plan.place)
+            seen = plan.seen(run.step, team.size)
+            mark = control.loss(lesson, net, model.unet, model.words, vae, critic.net, seen, critic.pull)
+        norm = run.update(mark.loss)
+        critic.update(mark.shown)
+        errors.append(float(mark.error))
+        now, last = time.monotonic(), run.fraction >= 1
+        if now - said > 20 or last:
+            journal.write(
+                stage="edge", step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
+                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
+                minutes_left=round(run.remaining / 60, 1),
+            )  # fmt: skip
+            said = now
+            errors.clear()
+            critic.run.save()
+            run.save()
+    run.adopt()
+    if team.rank == 0:
+        nets.save_control(plan.out / "controlnet_edge", net)
+
+
+def train_temporal(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> None:
+    """The TemporalNet, into the model folder as it goes."""
+    net = new_control(plan, model, "temporal")
+    ticker = Ticker(journal, "temporal")
+    wide = data.scenes(plan.work / "wide.npy", plan.moving, plan.size * 5 // 4, team, ticker)
+    lessons = hold.Lessons(wide, model.vae, model.unet, model.words, model.tokenizer, plan.seed + 2)
+    path, minutes = plan.work / "temporal.safetensors", plan.control_minutes
+    run = Run(hold.parts(net), path, plan.control_rate, plan.temporal_steps, team, minutes)
+    kept: deque[hold.Take] = deque(maxlen=plan.again * plan.again)
+    said, errors, weights = time.monotonic(), [], None
+    while run.fraction < 1:
+        turn, fresh = run.step // plan.again, run.step % plan.again == 0 or not kept
+        if fresh:
+            with plan.fast:
+                kept.append(lessons.draw(turn * team.size + team.rank, *plan.crop(turn, team.size)))
+        # Each frame is learned from several times: to draw it costs more than to learn.
+        take = kept[-1 if fresh else int(np.random.default_rng([plan.seed, run.step]).integers(len(kept)))]
+        with plan.fast:
+            made = hold.helped(model.unet, net, take)
+            if fresh:
+                lessons.take(made.detach())
+            if weights is None:
+                weights = hold.importance(model.vae, take.plain[:2])
+        norm = run.update(hold.loss(made, take, weights))
+        off, still = (float(((take.answer - x.detach()) * weights).abs().mean()) for x in (made, take.plain))
+        errors.append((off, still))
+        now, last = time.monotonic(), run.fraction >= 1
+        if now - said > 20 or last:
+            off, still = np.mean(errors, 0)
+            journal.write(
+                stage="temporal", step=run.step, error=round(float(off), 4), unhelped=round(float(still), 4),
+                norm=round(norm, 2), seconds_a_step=round((now - said) / len(errors), 3),
+                minutes_left=round(run.remaining / 60, 1),
+            )  # fmt: skip
+            said = now
+            errors.clear()
+            run.save()
+            if team.rank == 0:
+                with run.averaged():
+                    nets.save_control(plan.out / "controlnet_temporal", net)
+    run.adopt()
+    if team.rank == 0:
+        nets.save_control(plan.out / "controlnet_temporal", net)
+
+
+CONTROLS = {"edge": train_edge, "temporal": train_temporal}
