@@ -60,8 +60,8 @@ class EagerUNet:
             cond[0],
             timestep_cond=self._guidance(guidance),
             added_cond_kwargs=added,
-            down_block_additional_residuals=tuple(residuals[:-1]) or None,
-            mid_block_additional_residual=residuals[-1] if residuals else None,
+            down_block_additional_residuals=tuple(r.to(self._dtype) for r in residuals[:-1]) or None,
+            mid_block_additional_residual=residuals[-1].to(self._dtype) if residuals else None,
             return_dict=False,
         )[0]
         return out.float()  # type: ignore[no-any-return]

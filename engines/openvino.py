@@ -142,7 +142,7 @@ class OpenvinoEngine:
             dtype = devices.choose_dtype(build.dtype if build.dtype == "fp32" else "auto", CPU)
             text = load_text(folder, build, checked.variants, CPU, dtype)
         names, cond = self._names(folder, build, device, text), _shapes(text)
-        found = self._found(device, names, Order(folder, build, names, cond))
+        found = self._revived(device, names) or self._made(device, names, Order(folder, build, names, cond))
         return self._nets(folder, build, device, text, found)
 
     def _names(self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText) -> dict[str, str]:
@@ -153,16 +153,14 @@ class OpenvinoEngine:
         codec = [name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ("e", "d")]
         return {"unet": unet, "encode": codec[0], "decode": codec[1]}
 
-    def _found(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> dict[str, tuple[Program, Entry]]:
-        """The programs of these names; those that are not there are made first."""
+    def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> dict[str, tuple[Program, Entry]]:
+        """The programs of these names, compiled now."""
+        try:
+            carry_out(order, device, self._cache) if self._here else send_out(order)
+        except OSError as error:
+            where = self._cache.folder
+            raise ModelError(f"OpenVINO's networks can't be kept in {where}: {error.strerror or error}") from error
         found = self._revived(device, names)
-        if found is None:
-            try:
-                carry_out(order, device, self._cache) if self._here else send_out(order)
-            except OSError as error:
-                where = self._cache.folder
-                raise ModelError(f"OpenVINO's networks can't be kept in {where}: {error.strerror or error}") from error
-            found = self._revived(device, names)
         if found is None:
             raise ModelError(f"OpenVINO's networks could not be read back from {self._cache.folder}")
         return found
@@ -216,7 +214,7 @@ class OpenvinoEngine:
         facts = [device.facts(), cond, latent, residuals, weights_of([folder])]
         names = {part: name_of(FORMAT, part, *facts) for part in ("embed", "control")}
         order = Order(folder, replace(build, loras=()), names, cond, latent, list(residuals))
-        found = self._found(device, names, order)
+        found = self._revived(device, names) or self._made(device, names, order)
         x, t, *rest = unet_spec(latent, text, CPU).inputs
         outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), torch.float32) for i, shape in enumerate(residuals))
         channels = int(found["control"][1].notes["channels"])

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from engines.base import Build, ControlNet, HintNet, Nets
-from engines.eager import EagerEngine
+from engines.base import ControlNet, HintNet, Nets
 from engines.errors import ModelError
 from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
@@ -29,9 +28,11 @@ from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
 from pipelines.shelf import Shelf
 from pipelines.spec import Moment, StreamSpec
+from pipelines.start import start
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
 from pipelines.units import UnitMode
+from pipelines.upgrade import Upgrade
 
 
 class DiffusionStream:
@@ -65,6 +66,14 @@ class DiffusionStream:
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = 0
         self._counts = [0.0, 0.0, 0.0]
+        self.engine_note = ""
+        """Why it paints with the engine that it began with; empty where nothing was to choose."""
+        self._upgrade: Upgrade | None = None
+        self._plain = self._engine = nets
+        """What it began with, and what it paints with."""
+        self._fast: Nets | None = None
+        self._stale: set[str] = set()
+        """ControlNets of an engine that was left: each is used until its like has been loaded."""
 
     @classmethod
     def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
@@ -72,26 +81,16 @@ class DiffusionStream:
         if spec.threads:
             torch.set_num_threads(spec.threads)
         entry = Registry.open().get(spec.model)
-        build = Build(
-            height=spec.height,
-            width=spec.width,
-            vae=spec.vae,
-            tiny_vae=entry.tiny_vae_folder(),
-            loras=tuple(entry.lora_files()),
-            device=spec.device,
-            dtype=spec.dtype,
-            chunks=spec.prompt_chunks,
-            emphasis=entry.emphasis,
-        )
-        nets = EagerEngine().load(entry.folder(), build)
+        nets, note, upgrade = start(spec)
         stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
         stream.tune(params)  # the networks that they name are there from the first frame on
         stream.warm_up(params)
+        stream.engine_note, stream._upgrade = note, upgrade
         return stream
 
     def twin(self, params: Params) -> DiffusionStream:
         """Another stream over the same networks, with numbers, ControlNets and a past of its own."""
-        nets = dataclasses.replace(self.nets, controlnets={}, hintnets={})
+        nets = dataclasses.replace(self._plain, controlnets={}, hintnets={})
         return DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
 
     def warm_up(self, params: Params, frames: int = 2) -> None:
@@ -113,6 +112,7 @@ class DiffusionStream:
         self._units = params.units()
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
+        self._choose_engine(bare=not acting)
         held = self._counts[0]
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
         rests = self._rest(pixels, params, self._fades, self._shows, held, loaded, acting)
@@ -149,6 +149,8 @@ class DiffusionStream:
 
     def tune(self, params: Params, moment: Moment | None = None) -> None:
         """Wait until what the prompt of `params` says now is encoded and its networks are loaded; no fade."""
+        if self._upgrade is not None:
+            self._fast = self._upgrade.poll(painting=False) or self._fast
         self._ask(params, moment, 0.0)
         for _ in range(3):  # a prompt has to be read to know its LoRAs, which have to be there to encode with them
             self.prompter.settle()
@@ -161,6 +163,20 @@ class DiffusionStream:
         self._shelve()
         self.shelf.settle()
         self.hints.settle()
+
+    def adopt(self, nets: Nets) -> None:
+        """Between two frames: paint with these networks of the same model from now on. All that was is kept."""
+        kept = self.nets
+        self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
+        self._engine, self._stale = nets, set(kept.controlnets)
+
+    def _choose_engine(self, bare: bool) -> None:
+        """The faster one, once it is there. `bare`: nothing acts on the model that only its first engine can."""
+        if self._upgrade is not None:
+            self._fast = self._upgrade.poll(painting=True) or self._fast
+        wanted = self._fast if bare and self._fast is not None else self._plain
+        if wanted is not self._engine:
+            self.adopt(wanted)
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
@@ -185,6 +201,10 @@ class DiffusionStream:
         held, cuts, difference = self._counts
         return {
             "device": self.nets.described,
+            "engine.failed": self._upgrade.failed if self._upgrade else "",
+            "engine": f"{self.nets.described}; {(self._upgrade and self._upgrade.note) or self.engine_note}".rstrip(
+                "; "
+            ),
             "guard.held": held,
             "coherence.skipped": float(self._rest.skipped),
             "coherence.change": self._rest.change,
@@ -202,10 +222,12 @@ class DiffusionStream:
         if not (named or here):
             self.shelf.ask(())
             return
-        here |= self.shelf.fetch()
+        fetched = self.shelf.fetch()
+        here |= fetched
+        self._stale = (self._stale - fetched.keys()) & named
         for name in here.keys() - named - set(self.knobs.units.using.values()):
             del here[name]
-        self.shelf.ask(sorted(named - here.keys()))
+        self.shelf.ask(sorted(named - (here.keys() - self._stale)))
 
     def _shelve_hints(self) -> None:
         here, wanted = self.nets.hintnets, {needs for unit in self._units if (needs := _needs(unit))}
@@ -222,7 +244,7 @@ class DiffusionStream:
             pose = Skeletons(load_pose(entry.folder(), self.nets.device.type))
             pose(torch.zeros(1, 3, *self.size))
             return pose
-        return load_hint(entry.kind, entry.folder(), self.nets.device, self.nets.dtype, self.size)
+        return load_hint(entry.kind, entry.folder(), self._plain.device, self._plain.dtype, self.size)
 
     def _look_beside(self) -> None:
         """Hand what units saw in this frame to networks that run beside the stream."""
