@@ -199,12 +199,11 @@ class DiffusionStream:
     def notes(self) -> dict[str, float | str]:
         """Telemetry; from any thread, waits for nothing."""
         held, cuts, difference = self._counts
+        why = (self._upgrade.note if self._upgrade else "") or self.engine_note
         return {
             "device": self.nets.described,
             "engine.failed": self._upgrade.failed if self._upgrade else "",
-            "engine": f"{self.nets.described}; {(self._upgrade and self._upgrade.note) or self.engine_note}".rstrip(
-                "; "
-            ),
+            "engine": f"{self.nets.described}; {why}".rstrip("; "),
             "guard.held": held,
             "coherence.skipped": float(self._rest.skipped),
             "coherence.change": self._rest.change,

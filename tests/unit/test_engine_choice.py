@@ -15,7 +15,6 @@ from engines.eager import EagerEngine
 from engines.errors import ModelError
 from engines.openvino_device import installed
 from pipelines import choose, gate, judge
-from pipelines import start as starting
 from pipelines.choose import Verdict
 from pipelines.params import Params
 from pipelines.spec import StreamSpec
@@ -206,15 +205,44 @@ def test_a_handover_keeps_the_past_the_prompt_and_the_controlnets(model_folder, 
 
 
 @needs_openvino
-def test_the_whole_way_in_processes_of_their_own(model_folder, monkeypatch):
-    """Measured by a child, compiled by it, found by the next start, which begins with openvino at once."""
+def test_the_whole_way_in_processes_of_their_own():
+    """Measured by a child, compiled by it; the next stream begins with eager and goes over as soon as that is loaded."""
     found = choose.measure(SPEC)
     assert found.likeness > gate.LIKENESS, found
     assert found.eager_ms > 0
     choose.keep(SPEC, FASTER)
-    nets, why, upgrade = start(SPEC)
-    assert nets.described.startswith("openvino cpu f32")
-    assert (why, upgrade) == (FASTER.why, None)
+    params = Params(prompt="neon")
+    stream = DiffusionStream.load(SPEC, params)
+    try:
+        before = stream(FRAME, params).astype(int)
+        assert stream.nets.described.startswith("cpu")
+        until(lambda: stream(FRAME, params) is not None and stream.nets.described.startswith("openvino cpu f32"))
+        assert np.abs(stream(FRAME, params) - before).max() <= 1
+        assert stream.notes()["engine"].endswith(FASTER.why)
+    finally:
+        stream.close()
+
+
+def test_what_only_the_first_engine_can_brings_it_back(model_folder, monkeypatch):
+    """A LoRA acts on eager's weights; while one does, eager paints, and the other goes on after it."""
+    plain, other = eager(model_folder()), eager(model_folder("sd21"))
+    stream = DiffusionStream(plain, (SIDE, SIDE), Params())
+    try:
+        stream._fast = other
+        acting = []
+        monkeypatch.setattr(stream.loras, "choose", lambda *_: tuple(acting))
+        monkeypatch.setattr(stream.loras, "merge", lambda: None)
+        stream(FRAME, Params())
+        assert stream.nets.unet is other.unet
+        acting.append(("gold", 0.5))
+        stream(FRAME, Params())
+        assert stream.nets.unet is plain.unet
+        acting.clear()
+        stream(FRAME, Params())
+        assert stream.nets.unet is other.unet
+        assert stream.twin(Params()).nets.unet is plain.unet
+    finally:
+        stream.close()
 
 
 def test_a_judge_that_dies_is_a_verdict(monkeypatch, tmp_path):
@@ -228,13 +256,3 @@ def test_a_judge_that_dies_is_a_verdict(monkeypatch, tmp_path):
     assert found.engine == "eager"
     assert "illegal instruction" in found.why
     assert choose.recall(SPEC) == found
-
-
-@needs_openvino
-def test_without_compiled_files_the_start_does_not_wait_for_them(monkeypatch):
-    choose.keep(SPEC, FASTER)
-    monkeypatch.setattr("engines.openvino.send_out", lambda order: pytest.fail("it compiled"))
-    nets, _, upgrade = start(SPEC)
-    assert nets.described.startswith("cpu")
-    assert upgrade is not None
-    assert starting.choose is choose

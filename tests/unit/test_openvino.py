@@ -67,7 +67,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl", "lcm"])
+@pytest.mark.parametrize(
+    "kind", ["sd15", "sdxl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "lcm"))]
+)
 def test_its_pictures_are_eagers(engine, kind, model_folder, tmp_path):
     """With every guidance, samplers of several steps, what recurs, and a ControlNet whose weight moves."""
     folder = model_folder(kind)
