@@ -118,7 +118,7 @@ def _ask(spec: StreamSpec) -> Verdict:
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile() as complaint,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=complaint, env=env) as judge,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=complaint, env=env, bufsize=0) as judge,
     ):
         assert judge.stdin is not None
         assert judge.stdout is not None
@@ -126,7 +126,6 @@ def _ask(spec: StreamSpec) -> Verdict:
         limit.start()
         try:
             judge.stdin.write(msgspec.json.encode(spec) + b"\n")
-            judge.stdin.flush()
             said = judge.stdout.read()
         except OSError as error:  # it died before it had read
             said = str(error).encode()

@@ -206,7 +206,7 @@ def test_a_handover_keeps_the_past_the_prompt_and_the_controlnets(model_folder, 
 
 @needs_openvino
 def test_the_whole_way_in_processes_of_their_own():
-    """Measured by a child, compiled by it; the next stream begins with eager and goes over as soon as that is loaded."""
+    """Measured by a child, compiled by it; the next stream begins with eager and goes over once that is loaded."""
     found = choose.measure(SPEC)
     assert found.likeness > gate.LIKENESS, found
     assert found.eager_ms > 0
