@@ -64,7 +64,8 @@ class OpenvinoDevice:
     def facts(self) -> list[object]:
         """What a compiled network depends on, besides the network."""
         name = self.core.get_property(self.name, "FULL_DEVICE_NAME")
-        return [self.name, str(name), sorted(map(str, self._can)), self.precision, self._threads, installed()]
+        made_by = [installed(), version("torch"), version("diffusers")]
+        return [self.name, str(name), sorted(map(str, self._can)), self.precision, self._threads, made_by]
 
     def compile(self, model: Any, precision: str) -> Any:
         """An openvino.Model, compiled. Raises RuntimeError as OpenVINO does."""
