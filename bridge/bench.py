@@ -21,6 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from bridge import bench_engines
 from bridge.app import SWITCH_S, App
 from bridge.clock import MS, now_ns
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
@@ -30,7 +31,6 @@ from bridge.frame import Frame
 from bridge.load_config import parse_value
 from bridge.metrics import Metrics
 from pipelines.params import Params
-from pipelines.spec import StreamSpec, structural
 
 Figures = dict[str, float | str]
 Table = dict[str, dict[str, float]]
@@ -93,7 +93,9 @@ def _config(args: argparse.Namespace, **more: Any) -> Config:
             "height": args.size,
             **({} if fake else {"model": args.model, **_settings(args)}),
         },
-        "worker": WorkerConfig(engine="fake" if fake else "eager", fake={"ms": 8.0} if fake else {}, dtype=args.dtype),
+        "worker": WorkerConfig(
+            engine="fake" if fake else args.engine, fake={"ms": 8.0} if fake else {}, dtype=args.dtype
+        ),
         "web": WebConfig(enabled=False),
         "osc": OscConfig(port=0),
         "source": f"scene?size={args.size}x{args.size}&fps={args.fps}&pixels=rgba",
@@ -145,8 +147,13 @@ def bridge(args: argparse.Namespace) -> Figures:
     }
 
 
-def loop(args: argparse.Namespace) -> Figures:
-    """The whole loop with a model: frames per second, and latency against the frame time."""
+def loop(args: argparse.Namespace) -> Figures | Table:
+    """The whole loop with a model: frames per second, and latency against the frame time; with --engine both, of either
+    engine, in turns of a third of the seconds."""
+    return bench_engines.loops(args, _loop) if args.engine == "both" else _loop(args)
+
+
+def _loop(args: argparse.Namespace) -> Figures:
     seconds = args.seconds
     took: list[float] = []
 
@@ -207,23 +214,16 @@ def _kill(app: App, arrivals: Arrivals) -> int:
     return at
 
 
-def step(args: argparse.Namespace) -> Figures:
-    """`step()` against the bare calls of its networks, interleaved, in this process."""
-    from pipelines.bench_step import bench_step
-    from pipelines.stream import DiffusionStream
+def step(args: argparse.Namespace) -> Table:
+    """`step()` against the bare calls of its networks, interleaved, in this process; with --engine both, of either
+    engine, turn by turn."""
+    return bench_engines.step(args)
 
-    params = Params(model=args.model, width=args.size, height=args.size)
-    stream = DiffusionStream.load(structural(StreamSpec(dtype=args.dtype), params), params)
-    try:
-        figures = bench_step(stream, params, args.frames)
-    finally:
-        stream.close()
-    return {
-        "bare networks ms": figures["networks"],
-        "step() ms": figures["step"],
-        "whole call, upload and download too, ms": figures["frame"],
-        "step() over networks %": 100 * figures["overhead"],
-    }
+
+def cpu(args: argparse.Namespace) -> Table:
+    """pocket on this processor by either engine, whole loop and step(), at 256 and 512 pixels, against the floors that
+    we set for two cores. Some five minutes, on a quiet machine."""
+    return bench_engines.cpu(args, _loop)
 
 
 def transport(args: argparse.Namespace) -> Figures:
@@ -244,12 +244,13 @@ def coherence(args: argparse.Namespace) -> Table:
 MEASURES: dict[str, Callable[[argparse.Namespace], Figures | Table]] = {
     "coherence": coherence,
     "bridge": bridge,
+    "cpu": cpu,
     "loop": loop,
     "kill": kill,
     "step": step,
     "transport": transport,
 }
-FRAMES = {"step": 200, "coherence": 60}
+FRAMES = {"step": 200, "coherence": 60, "cpu": 60}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -266,7 +267,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=0, help="pixels a side; 512 for bridge, else the model's 256")
     parser.add_argument("--fps", type=int, default=60, help="of the source")
     parser.add_argument("--model", default=defaults.model)
-    parser.add_argument("--engine", choices=("eager", "fake"), default="eager", help="for kill; bridge is always fake")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "both", "eager", "openvino", "fake"),
+        default="",
+        help="eager if not given, for step and loop both of eager and openvino; fake for kill; bridge is always fake",
+    )
     parser.add_argument("--dtype", default="auto")
     parser.add_argument(
         "--set",
@@ -293,6 +299,7 @@ def main(args: argparse.Namespace) -> int:
     """Measure, print, and write where asked."""
     if args.what == "bridge":
         args.engine = "fake"
+    args.engine = args.engine or ("both" if args.what in ("step", "loop") else "eager")
     args.size = args.size or (512 if args.what == "bridge" else Params().width)
     args.frames = args.frames or FRAMES.get(args.what, 2000)
     figures = MEASURES[args.what](args)

@@ -85,6 +85,11 @@ def checks(facts: Facts | str, device: Device) -> Iterator[Check]:
     yield _codecs(facts)
 
 
+def graphics(facts: Facts | str) -> bool:
+    """Whether torch has a graphics card to run on."""
+    return not isinstance(facts, str) and bool(facts.torch.mps or any(not card.error for card in facts.torch.cards))
+
+
 def nvidia_card() -> str:
     """Name and driver version of the first card that NVIDIA's driver knows of, or nothing."""
     program = shutil.which("nvidia-smi")

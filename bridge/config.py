@@ -48,7 +48,7 @@ class LanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    engine: Engine = "eager"
+    engine: Engine = "auto"
     device: Device = "auto"
     dtype: DType = "auto"
     threads: Annotated[int, Meta(ge=0, le=256)] = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from bridge import checktorch, checkup
+from bridge import checkengine, checktorch, checkup
 from bridge.checkup import Check
 from bridge.load_config import load_config, read_file
 
@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print every check; 0 when nothing keeps livelatent from running, else 1."""
     config = load_config(read_file(name) for name in args.config)
-    checks = [checkup.python(), *checktorch.checks(checktorch.probe(), config.worker.device), *checkup.ports(config)]
+    facts = checktorch.probe()
+    checks = [checkup.python(), *checktorch.checks(facts, config.worker.device)]
+    checks += [checkengine.engine(config, checktorch.graphics(facts)), *checkup.ports(config)]
     checks += [
         checkup.shared_memory(),
         *checkup.models(config),

@@ -35,6 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _configure_add(commands.add_parser("add", help="put a model of your own under an id"))
     check = commands.add_parser("check", help="verify every file of the models that are here")
     check.add_argument("id", nargs="*", help="id of the model; all of them without one")
+    _configure_export(commands.add_parser("export", help="write a model's networks as ONNX files"))
+
+
+def _configure_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("id", help="id of the model")
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    export.add_argument("--controlnet", action="append", default=[], metavar="ID", help="this one too; again for more")
+    export.add_argument("--free", action="store_true", help="for every height and width, not for the model's own alone")
 
 
 def _configure_add(add: argparse.ArgumentParser) -> None:
@@ -62,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.debug:
         logging.getLogger().setLevel(logging.WARNING)  # the hub's client tells of every request
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "list": show_list, "pull": pull, "add": add, "check": check,
+        "list": show_list, "pull": pull, "add": add, "check": check, "export": export,
     }  # fmt: skip
     return actions[args.action](args)
 
@@ -183,6 +191,22 @@ def _add_lora(args: argparse.Namespace) -> int:
     entry = library.add_lora(args.path, args.id, family=args.family, copy=args.copy, force=args.force)
     print(f"{entry.id} is here: {entry.file()}")
     print(f"Made for {entry.family}. Write <lora:{entry.id}:0.8> in a prompt, or send /ll/lora/1/id {entry.id}.")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write ONNX files."""
+    registry = Registry.open()
+    entry, controlnets = registry.get(args.id), [registry.controlnet(name).folder() for name in args.controlnet]
+    folder = entry.folder()
+    from engines.base import Build
+    from engines.export import export as write
+
+    build = Build(
+        entry.height, entry.width, tiny_vae=entry.tiny_vae_folder(), loras=tuple(entry.lora_files()), device="cpu"
+    )
+    for path in write(folder, build, args.out, controlnets, args.free):
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

@@ -65,8 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any parameter of `livelatent params`; again for more",
     )
-    add("--engine", help="eager, or fake for a bridge without a model")
-    add("--device", help="auto, cpu, cuda or mps")
+    add("--engine", help="auto, eager, openvino, or fake for a bridge without a model")
+    add("--device", help="auto, cpu, cuda, mps or intel")
     add("--dtype", help="auto, fp32, bf16 or fp16")
     add("--threads", type=int, metavar="N", help="CPU threads of the worker; 0 leaves the choice to torch")
     add("--every-frame", action="store_true", help="paint every frame of a movie, however long it takes")

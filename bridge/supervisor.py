@@ -68,6 +68,8 @@ class Supervisor:
         self._deaths = Deaths()
         self._not_before_ns = 0
         self._error_ns = 0
+        self._failed = ""
+        """What an engine said last of why another paints; told once."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -315,3 +317,8 @@ class Supervisor:
             self._metrics.gauge("model", f"{active.spec.model} {active.spec.width}x{active.spec.height}")
             for name, value in active.notes.items():
                 self._metrics.gauge(name, value)
+            failed = str(active.notes.get("engine.failed", ""))
+            if failed and failed != self._failed:
+                log.warning(failed)
+                self._failed = failed
+                self._error(failed)

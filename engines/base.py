@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 from engines.modelfile import Emphasis
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps", "intel"]
+"""`intel`: an Intel graphics card, for the engine openvino alone."""
 DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -193,6 +194,8 @@ class Build:
     """Prompts get room for so many chunks of the text encoder's own length."""
     emphasis: Emphasis = "scale"
     """How words get their weights: see engines.text."""
+    threads: int = 0
+    """CPU threads, for engines that have their own; 0 leaves the choice to them."""
 
 
 @dataclass(frozen=True)

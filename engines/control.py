@@ -24,10 +24,10 @@ class EagerControlNet:
     """A ControlNetModel. Implements engines.base.ControlNet."""
 
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
-        self._net, self._dtype, self.spec = net, dtype, spec
+        self.net, self._dtype, self.spec = net, dtype, spec
         self.channels: int = net.config.conditioning_channels
         self._flip = net.config.controlnet_conditioning_channel_order == "bgr"
-        self._embed = net.controlnet_cond_embedding
+        self.embedding = net.controlnet_cond_embedding
         # diffusers embeds the hint at every step; it is the same for all of them
         net.controlnet_cond_embedding = torch.nn.Identity()
         net.register_to_config(controlnet_conditioning_channel_order="rgb")
@@ -36,11 +36,11 @@ class EagerControlNet:
     def embed(self, hint: Tensor) -> Tensor:
         """fp32 [1, channels, H, W] in 0..1 to the network's own [1, C, h, w]."""
         hint = hint.flip(1) if self._flip else hint
-        return self._embed(hint.to(self._dtype))  # type: ignore[no-any-return]
+        return self.embedding(hint.to(self._dtype))  # type: ignore[no-any-return]
 
     def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
         """Residuals, the middle block's last: [B, C, h, w] each, in the engine's precision."""
-        down, middle = self._net(
+        down, middle = self.net(
             x.to(self._dtype),
             t,
             cond[0],

@@ -15,6 +15,8 @@ def choose_device(name: DeviceName) -> torch.device:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, usable in here.items() if usable))
+    if name == "intel":
+        raise ModelError("torch as it is runs on no Intel graphics: use --engine openvino, or --device auto")
     if not here[name]:
         raise ModelError(f"this machine, or this build of torch, has no {name}: use --device auto or cpu")
     return torch.device(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,8 +63,8 @@ class EagerUNet:
             timestep_cond=self._guidance(guidance),
             added_cond_kwargs=added,
             cross_attention_kwargs={"ip_hidden_states": image} if image is not None else None,
-            down_block_additional_residuals=tuple(residuals[:-1]) or None,
-            mid_block_additional_residual=residuals[-1] if residuals else None,
+            down_block_additional_residuals=tuple(r.to(self._dtype) for r in residuals[:-1]) or None,
+            mid_block_additional_residual=residuals[-1].to(self._dtype) if residuals else None,
             return_dict=False,
         )[0]
         return out.float()  # type: ignore[no-any-return]
@@ -86,35 +86,61 @@ class EagerEngine:
         checked = check_folder(folder)
         device = devices.choose_device(build.device)
         dtype = devices.choose_dtype(build.dtype, device)
-        try:
+        with sentences(folder):
             return _load(folder, build, checked.variants, device, dtype)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            # what diffusers, transformers and safetensors raise for configs and weights that do not fit together
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{folder.name} can't be loaded: {first[:300]}") from error
 
 
-def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype) -> Nets:
+@contextmanager
+def sentences(folder: Path) -> Iterator[None]:
+    """Inside, what diffusers, transformers and safetensors raise for configs and weights that do not fit together
+    becomes a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder.name} can't be loaded: {first[:300]}") from error
+
+
+class Modules(NamedTuple):
+    """A model's networks as torch has them, for whoever makes something else of them."""
+
+    unet: Any
+    """UNet2DConditionModel, its LoRAs fused."""
+    vae: Any
+    """AutoencoderTiny or AutoencoderKL."""
+    kind: str
+    """What to call the autoencoder."""
+    latent: tuple[int, int, int]
+
+
+def load_modules(
+    folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype
+) -> Modules:
+    """The UNet and the autoencoder, on the device. Raises as those who load them do: see `sentences`."""
     with _without("peft", "scipy"):
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.utils import logging
-
-        from engines.crossattention import install
 
     logging.set_verbosity_error()
     unet = _network(UNet2DConditionModel, folder / "unet", variants["unet"], dtype)
     lora.fuse(unet, build.loras)
     unet = _place(unet, device)
-    looks = install(unet)
     vae, kind = _autoencoder(folder, build, variants["vae"], device, dtype)
-    latent = _latent(unet, vae, build)
-    text = _text(folder, build, variants, device, dtype)
+    return Modules(unet, vae, kind, _latent(unet, vae, build))
+
+
+def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype) -> Nets:
+    unet, vae, kind, latent = load_modules(folder, build, variants, device, dtype)
+    from engines.crossattention import install
+
+    looks = install(unet)
+    text = load_text(folder, build, variants, device, dtype)
     encode, decode = _codec(vae, latent, build, device)
     residuals = residual_shapes(unet.config, latent)
     loras = lora.Adapters(unet, [model for _, model in text.encoders])
     text.loras = loras
     return Nets(
-        unet=EagerUNet(unet, dtype, _unet_spec(latent, text, device)),
+        unet=EagerUNet(unet, dtype, unet_spec(latent, text, device)),
         encode=encode,
         decode=decode,
         text=text,
@@ -184,7 +210,8 @@ def _latent(unet: Any, vae: Any, build: Build) -> tuple[int, int, int]:
     return unet.config.in_channels, build.height // factor, build.width // factor
 
 
-def _codec(vae: Any, latent: tuple[int, int, int], build: Build, device: torch.device) -> tuple[EagerNet, EagerNet]:
+def coders(vae: Any) -> tuple[Floats, Floats]:
+    """Picture to latent as the UNet wants it, and back, in the autoencoder's own precision."""
     scale, shift = float(vae.config.scaling_factor), float(vae.config.get("shift_factor") or 0.0)
     tiny = type(vae).__name__ == "AutoencoderTiny"
 
@@ -197,13 +224,21 @@ def _codec(vae: Any, latent: tuple[int, int, int], build: Build, device: torch.d
         z = z if (scale, shift) == (1.0, 0.0) else z / scale + shift
         return vae.decode(z, return_dict=False)[0]  # type: ignore[no-any-return]
 
+    return encode, decode
+
+
+def _codec(vae: Any, latent: tuple[int, int, int], build: Build, device: torch.device) -> tuple[EagerNet, EagerNet]:
+    encode, decode = coders(vae)
     picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
     hidden = TensorSpec("latent", (1, *latent), torch.float32)
     to, back = NetSpec((picture,), (hidden,), device), NetSpec((hidden,), (picture,), device)
     return EagerNet(encode, vae.dtype, to), EagerNet(decode, vae.dtype, back)
 
 
-def _text(folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype) -> ClipText:
+def load_text(
+    folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype
+) -> ClipText:
+    """The text encoders. Raises as those who load them do: see `sentences`."""
     from transformers.models.clip import modeling_clip
     from transformers.utils import logging
 
@@ -242,6 +277,7 @@ def _tokenizer(folder: Path, name: str) -> Any:
     return cls.from_pretrained(folder / name, local_files_only=True, trust_remote_code=False)
 
 
-def _unet_spec(latent: tuple[int, int, int], text: ClipText, device: torch.device) -> NetSpec:
+def unet_spec(latent: tuple[int, int, int], text: ClipText, device: torch.device) -> NetSpec:
+    """A UNet as its caller sees it."""
     x, t = TensorSpec("x", (1, *latent), torch.float32), TensorSpec("t", (), torch.float32)
     return NetSpec((x, t, *text.spec.outputs), (TensorSpec("out", (1, *latent), torch.float32),), device)

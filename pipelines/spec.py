@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.params import Params
 
-Engine = Literal["eager", "fake"]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Engine = Literal["auto", "eager", "openvino", "fake"]
+Device = Literal["auto", "cpu", "cuda", "mps", "intel"]
 DType = Literal["auto", "fp32", "bf16", "fp16"]
 
 

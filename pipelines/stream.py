@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from engines.base import Build, ControlNet, HintNet, ImageAdapter, Nets
-from engines.eager import EagerEngine
+from engines.base import ControlNet, HintNet, ImageAdapter, Nets
 from engines.errors import ModelError
 from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
@@ -32,9 +31,11 @@ from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
 from pipelines.shelf import Shelf
 from pipelines.spec import Moment, StreamSpec
+from pipelines.start import start
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
 from pipelines.units import UnitMode
+from pipelines.upgrade import Upgrade
 
 
 class DiffusionStream:
@@ -72,6 +73,14 @@ class DiffusionStream:
         self._fades = self._shows = self._captured = 0
         self._counts = [0.0, 0.0, 0.0]
         self._hinted = False
+        self.engine_note = ""
+        """Why it paints with the engine that it began with; empty where nothing was to choose."""
+        self._upgrade: Upgrade | None = None
+        self._plain = self._engine = nets
+        """What it began with, and what it paints with."""
+        self._fast: Nets | None = None
+        self._stale: set[str] = set()
+        """ControlNets of an engine that was left: each is used until its like has been loaded."""
 
     @classmethod
     def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
@@ -79,27 +88,17 @@ class DiffusionStream:
         if spec.threads:
             torch.set_num_threads(spec.threads)
         entry = Registry.open().get(spec.model)
-        build = Build(
-            height=spec.height,
-            width=spec.width,
-            vae=spec.vae,
-            tiny_vae=entry.tiny_vae_folder(),
-            loras=tuple(entry.lora_files()),
-            device=spec.device,
-            dtype=spec.dtype,
-            chunks=spec.prompt_chunks,
-            emphasis=entry.emphasis,
-        )
-        nets = EagerEngine().load(entry.folder(), build)
+        nets, note, upgrade = start(spec)
         stream = cls(nets, (spec.height, spec.width), params, entry.sampler, entry.guidance)
         stream._model = entry
         stream.tune(params)  # the networks that they name are there from the first frame on
         stream.warm_up(params)
+        stream.engine_note, stream._upgrade = note, upgrade
         return stream
 
     def twin(self, params: Params) -> DiffusionStream:
         """Another stream over the same networks, with numbers, ControlNets and a past of its own."""
-        nets = dataclasses.replace(self.nets, controlnets={}, hintnets={})
+        nets = dataclasses.replace(self._plain, controlnets={}, hintnets={})
         twin = DiffusionStream(nets, self.size, params, self.knobs.sampler, self.knobs.scale, self._clock)
         twin._model = self._model
         return twin
@@ -125,6 +124,7 @@ class DiffusionStream:
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
         self.image.follow(params, self._moment.seconds)
+        self._choose_engine(bare=not (acting or params.ip_on))
         held, seen = self._counts[0], self.knobs.image.changes
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
         rests = self._rest(pixels, params, self._fades, self._shows, held, seen, loaded, acting)
@@ -174,6 +174,8 @@ class DiffusionStream:
 
     def tune(self, params: Params, moment: Moment | None = None) -> None:
         """Wait until what the prompt of `params` says now is encoded and its networks are loaded; no fade."""
+        if self._upgrade is not None:
+            self._fast = self._upgrade.poll(painting=False) or self._fast
         self._ask(params, moment, 0.0)
         for _ in range(3):  # a prompt has to be read to know its LoRAs, which have to be there to encode with them
             self.prompter.settle()
@@ -188,6 +190,20 @@ class DiffusionStream:
         self.hints.settle()
         self.image.follow(params, self._moment.seconds)
         self.image.settle()
+
+    def adopt(self, nets: Nets) -> None:
+        """Between two frames: paint with these networks of the same model from now on. All that was is kept."""
+        kept = self.nets
+        self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
+        self._engine, self._stale = nets, set(kept.controlnets)
+
+    def _choose_engine(self, bare: bool) -> None:
+        """The faster one, once it is there. `bare`: nothing acts on the model that only its first engine can."""
+        if self._upgrade is not None:
+            self._fast = self._upgrade.poll(painting=True) or self._fast
+        wanted = self._fast if bare and self._fast is not None else self._plain
+        if wanted is not self._engine:
+            self.adopt(wanted)
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)
@@ -216,8 +232,11 @@ class DiffusionStream:
     def notes(self) -> dict[str, float | str]:
         """Telemetry; from any thread, waits for nothing."""
         held, cuts, difference = self._counts
+        why = (self._upgrade.note if self._upgrade else "") or self.engine_note
         return {
             "device": self.nets.described,
+            "engine.failed": self._upgrade.failed if self._upgrade else "",
+            "engine": f"{self.nets.described}; {why}".rstrip("; "),
             "guard.held": held,
             "coherence.skipped": float(self._rest.skipped),
             "coherence.change": self._rest.change,
@@ -236,10 +255,12 @@ class DiffusionStream:
         if not (named or here):
             self.shelf.ask(())
             return
-        here |= self.shelf.fetch()
+        fetched = self.shelf.fetch()
+        here |= fetched
+        self._stale = (self._stale - fetched.keys()) & named
         for name in here.keys() - named - set(self.knobs.units.using.values()):
             del here[name]
-        self.shelf.ask(sorted(named - here.keys()))
+        self.shelf.ask(sorted(named - (here.keys() - self._stale)))
 
     def _shelve_hints(self) -> None:
         here, wanted = self.nets.hintnets, {needs for unit in self._units if (needs := _needs(unit))}
@@ -256,7 +277,7 @@ class DiffusionStream:
             pose = Skeletons(load_pose(entry.folder(), self.nets.device.type))
             pose(torch.zeros(1, 3, *self.size))
             return pose
-        return load_hint(entry.kind, entry.folder(), self.nets.device, self.nets.dtype, self.size)
+        return load_hint(entry.kind, entry.folder(), self._plain.device, self._plain.dtype, self.size)
 
     def _look_beside(self) -> None:
         """Hand what units saw in this frame to networks that run beside the stream."""

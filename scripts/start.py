@@ -15,6 +15,7 @@ import json
 import locale
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -76,7 +77,8 @@ def prepare(group: str, fresh: bool = False) -> None:
 
 def wanted(group: str) -> str:
     """What a finished install is known by: the pins, the requirements, and where the checkout lies."""
-    return hashlib.sha256(json.dumps([CONSTRAINTS.read_text(), requirements(group), str(ROOT)]).encode()).hexdigest()
+    facts = [CONSTRAINTS.read_text(), requirements(group), optional(), str(ROOT)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def requirements(group: str) -> list[str]:
@@ -85,6 +87,16 @@ def requirements(group: str) -> list[str]:
     core: list[str] = project["project"]["dependencies"]
     extra: list[str] = project["dependency-groups"]["test"] if group == "test" else []
     return core + extra
+
+
+def optional() -> list[str]:
+    """What makes this machine faster, and can be done without: openvino (60 MB) where a processor paints."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    here = sys.platform != "darwin" and platform.machine().lower() in ("x86_64", "amd64")
+    if not here or shutil.which("nvidia-smi"):
+        return []
+    found: list[str] = project.get("optional-dependencies", {}).get("openvino", [])
+    return found
 
 
 def ready(stamp: Path, key: str) -> bool:
@@ -125,6 +137,9 @@ def install(group: str, fresh: bool) -> None:
         chosen = "pip"
     if chosen == "pip" and not pip(packages):
         raise Stop("the install did not finish, for the reason above; start again to go on from there.")
+    more = ["-c", str(CONSTRAINTS), *optional()]
+    if optional() and not (install_with_uv(more) if chosen == "uv" else pip(more)):
+        say("openvino could not be installed, so torch paints, more slowly; `start install` tries again.")
     add_checkout()
     say("installed.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -119,6 +120,23 @@ def test_a_new_pin_is_installed_at_the_next_start(checkout: Checkout) -> None:
     assert checkout.start().stdout == "ran 2.0 []\n"
     checkout.pin("1.0")
     assert checkout.start().stdout == "ran 1.0 []\n"
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64") or bool(shutil.which("nvidia-smi")),
+    reason="openvino is not for this machine",
+)
+def test_what_can_be_done_without_is_asked_for_and_missed_in_one_sentence(checkout: Checkout) -> None:
+    project = checkout.root / "pyproject.toml"
+    before = project.read_text()
+    try:
+        project.write_text(f'{before}[project.optional-dependencies]\nopenvino = ["absent"]\n')
+        done = checkout.start("x")
+        assert done.returncode == 0, done.stderr
+        assert "openvino could not be installed" in done.stderr
+        assert "installing" not in checkout.start("x").stderr
+    finally:
+        project.write_text(before)
 
 
 def test_tests_get_their_group_and_their_arguments(checkout: Checkout) -> None:

@@ -33,7 +33,9 @@ class Run:
                 source=f"scene?size={SIDE}x{SIDE}&fps=20",
                 sinks=("null",),
                 params={"model": "small", "width": SIDE, "height": SIDE, **params},
-                worker=WorkerConfig(device="cpu", dtype="fp32", threads=1, standby=standby, stall_s=5.0),
+                worker=WorkerConfig(
+                    engine="eager", device="cpu", dtype="fp32", threads=1, standby=standby, stall_s=5.0
+                ),
                 osc=OscConfig(port=0),
                 web=WebConfig(enabled=False),
             )

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from bridge import checktorch, checkup
+from bridge import checkengine, checktorch, checkup
+from bridge.app import initial_params
 from bridge.checktorch import Card, Facts, Torch
 from bridge.checkup import Check
 from bridge.cli import main
-from bridge.config import Config, OscConfig, WebConfig
+from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
 from bridge.doctor import lines
 from engines.paths import home
+from engines.registry import Registry
+from pipelines import choose
+from pipelines.spec import StreamSpec, structural
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = Torch(version="2.13.0+cpu", cpu="AVX2", threads=4)
@@ -40,9 +44,18 @@ def test_it_runs_here(capsys: pytest.CaptureFixture[str]) -> None:
     checks = {check["name"]: check for check in report["checks"]}
     assert status == (0 if report["ok"] else 1)
     assert report["ok"] == all(check["status"] != "bad" for check in checks.values())
-    assert {"python", "torch", "packages", "codecs", "port osc", "port web", "model pocket", "sources", "sinks"} <= set(
-        checks
-    )
+    assert {
+        "python",
+        "torch",
+        "packages",
+        "codecs",
+        "port osc",
+        "port web",
+        "model pocket",
+        "sources",
+        "sinks",
+        "engine",
+    } <= set(checks)
     assert checks["torch"]["status"] == "ok"
     assert checks["packages"] == {"name": "packages", "status": "ok", "text": "all there", "fix": ""}
 
@@ -111,6 +124,26 @@ def test_old_torch_broken_packages_and_clashing_opencvs() -> None:
     assert "overwrite" in by_name(Facts(CPU, two_opencvs=True))["packages"].text
     assert "libx264" in by_name(Facts(CPU, missing_codecs={"encoders": ["libx264"]}))["codecs"].text
     assert by_name(Facts(Torch(error="OSError: no libtorch.so")))["torch"].text == "OSError: no libtorch.so"
+
+
+def test_which_engine_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Config()
+    spec = structural(StreamSpec(engine="auto"), initial_params(plain, Registry.open()))
+    assert checkengine.engine(plain, graphics=True).text == "eager, on the graphics card"
+    for version, words in (("", "pip install livelatent[openvino]"), ("2026.4.1", "is measured against it")):
+        monkeypatch.setattr(choose, "installed", lambda version=version: version)
+        monkeypatch.setattr(checkengine, "installed", lambda version=version: version)
+        check = checkengine.engine(plain, graphics=False)
+        assert words in check.text + check.fix
+        assert check.text.startswith("eager")
+    choose.keep(spec, choose.Verdict("openvino", "openvino is 1.8 times as fast here"))
+    assert checkengine.engine(plain, graphics=False).text == (
+        f"openvino for pocket at {spec.width}x{spec.height}: openvino is 1.8 times as fast here"
+    )
+    asked = Config(worker=WorkerConfig(engine="openvino"))
+    assert checkengine.engine(asked, graphics=False).status == "ok"
+    monkeypatch.setattr(checkengine, "installed", str)
+    assert checkengine.engine(asked, graphics=False).status == "bad"
 
 
 def test_little_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,228 @@
+"""The engine `openvino`: processors and Intel graphics. Pictures as eager's, in a half to two thirds of the time.
+
+The UNet, the autoencoder and ControlNets are compiled once for each model, size and machine (engines.openvino_build)
+and read from the cache from then on, without torch's own networks in memory. Text is eager's: it is encoded beside the
+stream, seldom. Batches run one row after the other: on a processor that takes no longer, and needs no second network.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engines import device as devices
+from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
+from engines.cache import EngineCache, Entry, name_of, weights_of
+from engines.eager import load_text, sentences, unet_spec
+from engines.errors import ModelError
+from engines.openvino_build import Order, carry_out, is_picture, send_out
+from engines.openvino_device import OpenvinoDevice, openvino
+from engines.text import ClipText
+from engines.weights import CLASSES, check_folder, check_net, read_json
+
+FORMAT = 1
+"""Of what is in the cache: another number for other graphs."""
+CPU = torch.device("cpu")
+
+
+class Program:
+    """A compiled network: fp32 tensors in, fp32 tensors out, read and written where they lie."""
+
+    def __init__(self, compiled: Any, entry: Entry) -> None:
+        notes, self._memory = entry.notes, entry.content
+        """The file's, which the network may still use."""
+        self._request = compiled.create_infer_request()
+        self._tensor = openvino().Tensor
+        self._shapes = [tuple(port.shape) for port in compiled.inputs]
+        self._last = [
+            is_picture(name, (1, shape[-1])) for name, shape in zip(notes["inputs"], self._shapes, strict=True)
+        ]
+        self._made = [
+            (tuple(port.shape), name == "image") for port, name in zip(compiled.outputs, notes["outputs"], strict=True)
+        ]
+        self._held: list[Tensor] = [torch.empty(0)] * len(self._shapes)
+        self._zeros: dict[tuple[int, ...], Tensor] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """All inputs in order, of the shapes it was compiled for; the last ones may be left out and are zeros."""
+        with self._lock:
+            for i, shape in enumerate(self._shapes):
+                self._put(i, inputs[i] if i < len(inputs) else self._zero(shape))
+            outputs = [torch.empty(shape) for shape, _ in self._made]
+            for i, out in enumerate(outputs):
+                self._request.set_output_tensor(i, self._tensor(out.numpy(), shared_memory=True))
+            self._request.infer()
+        return [out.permute(0, 3, 1, 2) if last else out for out, (_, last) in zip(outputs, self._made, strict=True)]
+
+    def _put(self, i: int, x: Tensor) -> None:
+        x = x.permute(0, 2, 3, 1) if self._last[i] else x
+        x = x.to(torch.float32).expand(self._shapes[i]).contiguous()
+        # what was given last is held on to, so that the same address is the same memory
+        if x.data_ptr() != self._held[i].data_ptr():
+            self._request.set_input_tensor(i, self._tensor(x.numpy(), shared_memory=True))
+            self._held[i] = x
+
+    def _zero(self, shape: tuple[int, ...]) -> Tensor:
+        if shape not in self._zeros:
+            self._zeros[shape] = torch.zeros(shape)
+        return self._zeros[shape]
+
+
+class OpenvinoNet:
+    """encode or decode. Implements engines.base.Net."""
+
+    def __init__(self, program: Program, spec: NetSpec) -> None:
+        self._program, self.spec = program, spec
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return self._program(x)[0]
+
+
+class OpenvinoUNet:
+    """Implements engines.base.UNet."""
+
+    def __init__(self, program: Program, spec: NetSpec, guided: bool) -> None:
+        self._program, self.spec, self._guided = program, spec, guided
+        self._off = torch.ones(1)
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
+    ) -> Tensor:
+        assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
+        more = (self._off if guidance is None else guidance,) if self._guided else ()
+        rows = [
+            self._program(x[i : i + 1], t, *_row(cond, i), *more, *_row(residuals, i))[0] for i in range(x.shape[0])
+        ]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+class OpenvinoControlNet:
+    """Implements engines.base.ControlNet."""
+
+    def __init__(self, embed: Program, control: Program, spec: NetSpec, channels: int) -> None:
+        self._embed, self._control, self.spec, self.channels = embed, control, spec, channels
+
+    def embed(self, hint: Tensor) -> Tensor:
+        return self._embed(hint)[0]
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+        rows = [self._control(x[i : i + 1], t, *_row(cond, i), hint) for i in range(x.shape[0])]
+        return tuple(rows[0]) if len(rows) == 1 else tuple(map(torch.cat, zip(*rows, strict=True)))
+
+
+def _row(tensors: Sequence[Tensor], i: int) -> list[Tensor]:
+    return [tensor[i : i + 1] if tensor.shape[0] > 1 else tensor for tensor in tensors]
+
+
+class OpenvinoEngine:
+    """Implements engines.base.Engine."""
+
+    def __init__(self, here: bool = False, cache: EngineCache | None = None) -> None:
+        """`here`: compile in this process, where nobody waits for frames. `cache`: the user's own if None."""
+        self._here = here
+        self._cache = cache or EngineCache("openvino")
+
+    @torch.inference_mode()
+    def load(self, folder: Path, build: Build) -> Nets:
+        """Networks of the model in `folder`, compiled first if they never were. Raises ModelError with a sentence."""
+        checked = check_folder(folder)
+        device = OpenvinoDevice(build)
+        with sentences(folder):
+            dtype = devices.choose_dtype(build.dtype if build.dtype == "fp32" else "auto", CPU)
+            text = load_text(folder, build, checked.variants, CPU, dtype)
+        names, cond = self._names(folder, build, device, text), _shapes(text)
+        found = self._revived(device, names) or self._made(device, names, Order(folder, build, names, cond))
+        return self._nets(folder, build, device, text, found)
+
+    def _names(self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText) -> dict[str, str]:
+        vae = build.tiny_vae if build.vae == "tiny" and build.tiny_vae is not None else folder / "vae"
+        sizes = [build.height, build.width, build.vae, _shapes(text)]
+        loras = [[weights_of([path]), weight] for path, weight in build.loras]
+        unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras)
+        codec = [name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ("e", "d")]
+        return {"unet": unet, "encode": codec[0], "decode": codec[1]}
+
+    def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> dict[str, tuple[Program, Entry]]:
+        """The programs of these names, compiled now."""
+        try:
+            carry_out(order, device, self._cache) if self._here else send_out(order)
+        except OSError as error:
+            where = self._cache.folder
+            raise ModelError(f"OpenVINO's networks can't be kept in {where}: {error.strerror or error}") from error
+        found = self._revived(device, names)
+        if found is None:
+            raise ModelError(f"OpenVINO's networks could not be read back from {self._cache.folder}")
+        return found
+
+    def _revived(self, device: OpenvinoDevice, names: dict[str, str]) -> dict[str, tuple[Program, Entry]] | None:
+        found = {}
+        for part, name in names.items():
+            entry = self._cache.get(name)
+            if entry is None:
+                return None
+            try:
+                compiled = device.revive(entry.content, device.precision)
+            except RuntimeError:  # of another build of the same version, or of a processor that reports as this one
+                self._cache.drop(name)
+                return None
+            found[part] = Program(compiled, entry), entry
+        return found
+
+    def _nets(
+        self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText,
+        found: dict[str, tuple[Program, Entry]],
+    ) -> Nets:  # fmt: skip
+        notes = found["unet"][1].notes
+        channels, height, width = notes["latent"]
+        latent = channels, height, width
+        picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
+        hidden = TensorSpec("latent", (1, *latent), torch.float32)
+        residuals = tuple((c, h, w) for c, h, w in notes["residuals"])
+        return Nets(
+            unet=OpenvinoUNet(found["unet"][0], unet_spec(latent, text, CPU), notes["guided"]),
+            encode=OpenvinoNet(found["encode"][0], NetSpec((picture,), (hidden,), CPU)),
+            decode=OpenvinoNet(found["decode"][0], NetSpec((hidden,), (picture,), CPU)),
+            text=text,
+            scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
+            latent=latent,
+            takes_guidance=notes["guided"],
+            device=CPU,
+            dtype=torch.float32,
+            described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
+            residuals=residuals,
+            load_control=lambda control: self._control(control, build, device, text, latent, residuals),
+        )
+
+    @torch.inference_mode()
+    def _control(
+        self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, latent: tuple[int, int, int],
+        residuals: tuple[tuple[int, int, int], ...],
+    ) -> OpenvinoControlNet:  # fmt: skip
+        check_net(folder, CLASSES["controlnet"])
+        cond = _shapes(text)
+        facts = [device.facts(), cond, latent, residuals, weights_of([folder])]
+        names = {part: name_of(FORMAT, part, *facts) for part in ("embed", "control")}
+        order = Order(folder, replace(build, loras=()), names, cond, latent, list(residuals))
+        found = self._revived(device, names) or self._made(device, names, order)
+        x, t, *rest = unet_spec(latent, text, CPU).inputs
+        outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), torch.float32) for i, shape in enumerate(residuals))
+        channels = int(found["control"][1].notes["channels"])
+        spec = NetSpec((x, t, *rest), outputs, CPU)
+        return OpenvinoControlNet(found["embed"][0], found["control"][0], spec, channels)
+
+
+def _shapes(text: ClipText) -> list[tuple[str, list[int]]]:
+    return [(spec.name, list(spec.shape)) for spec in text.spec.outputs]

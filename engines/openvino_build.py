@@ -1,0 +1,157 @@
+"""From a model's folder to compiled networks in the engine's cache. Slow, and done once.
+
+`python -m engines.openvino_build` reads an Order as JSON from stdin and carries it out in a process of its own: what
+OpenVINO's compiler does to a network it can't digest (it has ended processes) the show must not feel, nor the time
+that tracing takes Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from engines.base import Build, TensorSpec
+from engines.cache import EngineCache
+from engines.control import ControlLoader, residual_shapes
+from engines.eager import load_modules, sentences
+from engines.errors import ModelError
+from engines.graphs import Graph, codec_graphs, control_graphs, unet_graph
+from engines.openvino_device import OpenvinoDevice, openvino
+from engines.paths import ROOT
+from engines.weights import check_folder
+
+PATIENCE_S = 3600.0
+NICE = 10
+Shape = tuple[int, int, int]
+
+
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to compile."""
+
+    folder: Path
+    """A model's, or with `residuals` a ControlNet's."""
+    build: Build
+    names: dict[str, str]
+    """Under which name in the cache each network goes."""
+    cond: list[tuple[str, list[int]]]
+    """What a prompt is: name and shape."""
+    latent: Shape | None = None
+    residuals: list[Shape] = []
+
+
+def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
+    """Compile and keep. Raises ModelError, and OSError where the cache can't be written."""
+    cond = tuple(TensorSpec(name, tuple(shape), torch.float32) for name, shape in order.cond)
+    cpu = torch.device("cpu")
+    notes: dict[str, Any]
+    if order.latent is not None:
+        loader = ControlLoader(order.latent, cond, tuple(order.residuals), cpu, torch.float32)
+        control = loader(order.folder)
+        graphs = control_graphs(control)
+        notes = {"channels": control.channels}
+    else:
+        variants = check_folder(order.folder).variants
+        with sentences(order.folder), torch.inference_mode():
+            found = load_modules(order.folder, order.build, variants, cpu, torch.float32)
+            size = order.build.height, order.build.width
+            unet = unet_graph(found, cond)
+            notes = {
+                "latent": found.latent,
+                "guided": bool(found.unet.config.time_cond_proj_dim),
+                "kind": found.kind,
+                "residuals": residual_shapes(found.unet.config, found.latent),
+                "wide": bool(found.vae.config.get("force_upcast", False)),
+            }
+            graphs = {"unet": unet, **codec_graphs(found, size, folded=True)}
+    for part in list(graphs):
+        graph = graphs.pop(part)  # its torch weights go as soon as OpenVINO has its own
+        precision = "f32" if notes.get("wide") and device.precision == "f16" and part != "unet" else device.precision
+        _keep(part, graph, precision, notes, order, device, cache)
+
+
+def _keep(
+    part: str, graph: Graph, precision: str, notes: dict[str, Any], order: Order, device: OpenvinoDevice,
+    cache: EngineCache,
+) -> None:  # fmt: skip
+    try:
+        blob = device.compile(_converted(graph), precision).export_model()
+    except RuntimeError as error:
+        first = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(f"OpenVINO can't compile the network {part}: {first[:200]}") from error
+    content = blob if isinstance(blob, bytes) else blob.getbuffer()
+    cache.put(order.names[part], {**notes, "inputs": list(graph.inputs), "outputs": list(graph.outputs)}, content)
+
+
+def _converted(graph: Graph) -> Any:
+    """The graph as an openvino.Model of fixed shapes. Pictures lie in memory as livelatent has them, channels last."""
+    ov = openvino()
+    examples = tuple(graph.inputs.values())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing warns of every branch; fixed shapes are what is wanted here
+        model = ov.convert_model(graph.module, example_input=examples)
+    model.reshape({port: list(example.shape) for port, example in zip(model.inputs, examples, strict=True)})
+    layout = ov.preprocess.PrePostProcessor(model)
+    for i, name in enumerate(graph.inputs):
+        model.inputs[i].get_tensor().set_names({name})
+        layout.input(i).tensor().set_element_type(ov.Type.f32)
+        if is_picture(name, examples[i].shape):
+            layout.input(i).tensor().set_layout(ov.Layout("NHWC"))
+            layout.input(i).model().set_layout(ov.Layout("NCHW"))
+    for i, name in enumerate(graph.outputs):
+        layout.output(i).tensor().set_element_type(ov.Type.f32)
+        if name == "image":
+            layout.output(i).model().set_layout(ov.Layout("NCHW"))
+            layout.output(i).tensor().set_layout(ov.Layout("NHWC"))
+    return layout.build()
+
+
+def is_picture(name: str, shape: torch.Size | tuple[int, ...]) -> bool:
+    """Whether an input is one whose memory is channels last."""
+    return name == "image" or (name == "hint" and shape[1] == 3)
+
+
+def send_out(order: Order) -> None:
+    """Have it done by a process of its own, at low priority. Raises ModelError with what it said."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-P", "-m", "engines.openvino_build"]
+    job = msgspec.json.encode(order, enc_hook=str)
+    try:
+        done = subprocess.run(
+            command, input=job, capture_output=True, timeout=PATIENCE_S, check=False,
+            env={**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelError(f"OpenVINO's compiler could not be run: {str(error)[:200]}") from error
+    if done.returncode:
+        said = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise ModelError(
+            said[:300] if done.returncode == 1 else f"OpenVINO's compiler ended its process ({done.returncode})"
+        )
+
+
+def main() -> int:
+    """An Order from stdin; 0 when it is done, 1 with a sentence on stderr."""
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):
+            os.nice(NICE)
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order, dec_hook=lambda kind, value: kind(value))
+    try:
+        carry_out(order, OpenvinoDevice(order.build), EngineCache("openvino"))
+    except (ModelError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)

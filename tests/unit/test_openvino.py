@@ -1,0 +1,168 @@
+"""The engine openvino: eager's pictures, whatever moves, and nothing compiled twice."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from engines import openvino_build
+from engines.base import Build
+from engines.cache import EngineCache
+from engines.eager import EagerEngine
+from engines.errors import ModelError
+from engines.openvino_device import installed, openvino
+from engines.registry import Registry
+from pipelines.params import Params
+from pipelines.stream import DiffusionStream
+from tests.support.controlnets import register, write_controlnet
+
+pytestmark = pytest.mark.skipif(not installed(), reason="openvino is not installed: pip install livelatent[openvino]")
+
+SIDE = 64
+FRAME = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+CLOSE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One for all tests here: the same network is compiled once."""
+    made = EngineCache("openvino")
+    made.folder = tmp_path_factory.mktemp("compiled")
+    return made
+
+
+@pytest.fixture
+def engine(cache):
+    from engines.openvino import OpenvinoEngine
+
+    return OpenvinoEngine(here=True, cache=cache)
+
+
+def build(**options):
+    return Build(SIDE, SIDE, **{"device": "cpu", "dtype": "fp32", "threads": 1, **options})
+
+
+def painted(nets, params, frames=1):
+    """What was painted last, before it became bytes."""
+    stream = DiffusionStream(nets, (SIDE, SIDE), params)
+    try:
+        stream.tune(params)
+        for _ in range(frames):
+            stream(FRAME, params)
+        return stream.state.picture.clone()
+    finally:
+        stream.close()
+
+
+WAYS = [
+    {"prompt": "neon"},
+    {"prompt": "neon", "negative": "ink", "guidance_mode": "full", "guidance": 3.0, "steps": 2, "sampler": "lcm"},
+    {"prompt": "ink", "guidance_mode": "onetime", "guidance": 2.0, "steps": 3, "sampler": "ddim", "seed": 5},
+    {"prompt": "gold", "mode": "txt2img", "steps": 2},
+    {"prompt": "gold", "feedback": 0.5, "noise_mode": "warp"},
+]
+
+
+@pytest.mark.parametrize(
+    "kind", ["sd15", "sdxl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "lcm"))]
+)
+def test_its_pictures_are_eagers(engine, kind, model_folder, tmp_path):
+    """With every guidance, samplers of several steps, what recurs, and a ControlNet whose weight moves."""
+    folder = model_folder(kind)
+    register({"hand": write_controlnet(tmp_path / "hand", folder)})
+    ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
+    unit = {"control1_on": True, "control1_model": "hand", "control1_preprocessor": "none"}
+    controlled = [
+        {"prompt": "neon", "guidance_mode": "full", "guidance": 2.0, **unit, "control1_weight": weight}
+        for weight in (1.0, 0.3)
+    ]
+    seen = []
+    for values in (*WAYS, *controlled):
+        params = Params(**values)
+        want = painted(theirs, params, frames=2)
+        assert want.std() > 0.02, values
+        assert (painted(ours, params, frames=2) - want).abs().max() < CLOSE, values
+        seen.append(want)
+    assert all((one - two).abs().max() > 10 * CLOSE for one, two in itertools.pairwise(seen))
+
+
+def test_a_full_autoencoder_and_rows_of_a_prompt(engine, model_folder):
+    folder = model_folder("sd15", False)
+    ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
+    params = Params(prompt="neon", steps=2)
+    assert (painted(ours, params) - painted(theirs, params)).abs().max() < CLOSE
+    x = torch.randn(2, *ours.latent, generator=torch.Generator().manual_seed(2))
+    cond = tuple(torch.cat([a, b]) for a, b in zip(ours.text("ink").cond, ours.text("gold").cond, strict=True))
+    t = torch.tensor(300.0)
+    with torch.inference_mode():
+        both, alone = ours.unet(x, t, cond), ours.unet(x[1:], t, [part[1:] for part in cond])
+        assert torch.equal(both[1:], alone)
+        assert (both - theirs.unet(x, t, cond)).abs().max() < CLOSE
+
+
+def test_pocket_as_shipped(engine):
+    folder = Registry.open().get("pocket").folder()
+    ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
+    params = Params(prompt="neon", strength=0.6)
+    want = painted(theirs, params)
+    assert want.std() > 0.1
+    assert (painted(ours, params) - want).abs().max() < CLOSE
+
+
+def test_nothing_is_compiled_twice_and_what_changed_is(model_folder, monkeypatch, tmp_path):
+    from engines import openvino as module
+
+    folder, own = model_folder(), EngineCache("openvino")
+    own.folder = tmp_path
+    engine = module.OpenvinoEngine(here=True, cache=own)
+    first = engine.load(folder, build())
+    orders = []
+    real = module.carry_out
+    monkeypatch.setattr(module, "carry_out", lambda order, *rest: (orders.append(order), real(order, *rest)))
+    again = engine.load(folder, build())
+    assert not orders
+    params = Params(prompt="ink")
+    assert torch.equal(painted(again, params), painted(first, params))
+    for file in own.folder.glob("*.sealed"):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert torch.equal(painted(engine.load(folder, build()), params), painted(first, params))
+    assert len(orders) == 1, "a broken seal means: compile it again"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"device": "cuda"}, "not on cuda"), ({"device": "mps"}, "not on mps"), ({"dtype": "fp16"}, "fp16")],
+)
+def test_what_it_can_not_do_gets_a_sentence(engine, options, words, model_folder):
+    if options.get("dtype") == "fp16" and "FP16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor multiplies fp16")
+    with pytest.raises(ModelError, match=words):
+        engine.load(model_folder(), build(**options))
+
+
+def test_a_foreign_controlnet_gets_a_sentence(engine, model_folder, tmp_path):
+    nets = engine.load(model_folder("sd15"), build())
+    foreign = write_controlnet(tmp_path / "foreign", model_folder("sdxl"))
+    with pytest.raises(ModelError, match="another family"):
+        nets.load_control(foreign)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for Python")
+def test_a_compiler_that_ends_its_process_ends_that_one_alone(model_folder, monkeypatch, tmp_path):
+    from engines.openvino import OpenvinoEngine
+
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(openvino_build.sys, "executable", str(broken))
+    with pytest.raises(ModelError, match="ended its process"):
+        OpenvinoEngine().load(model_folder(), build())
+
+
+def test_its_package_tells_nobody_that_it_is_used():
+    openvino()
+    assert sys.modules["openvino_telemetry"] is None
