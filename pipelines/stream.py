@@ -299,7 +299,7 @@ class DiffusionStream:
 
     def _load_image(self, name: str) -> ImageAdapter:
         """On the shelf's thread."""
-        if self.nets.load_image is None:
+        if self._plain.load_image is None:
             raise ModelError("this engine reads no pictures as prompts")
         registry = Registry.open()
         entry, model = registry.ipadapter(name), self._model
@@ -307,7 +307,7 @@ class DiffusionStream:
             made = {registry.ipadapter(each).family for each in registry.ipadapter_ids()[1:]} - {"other"}
             none = "" if model.family in made else f", and {model.id} has no image adapter"
             raise ModelError(f"it was made for {entry.family} models{none}")
-        return self.nets.load_image(entry.file(), entry.encoder())
+        return self._plain.load_image(entry.file(), entry.encoder())
 
     def _control_notes(self) -> dict[str, float | str]:
         """Of the control units: which act, which ControlNets are on their way, and what is wrong."""

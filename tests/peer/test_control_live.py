@@ -32,6 +32,8 @@ SIDE = 64
 SECONDS = 2.0
 MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
+ENOUGH = 24
+"""Frames at least in which units act, and LoRAs: how many of all do is the dice's and the clock's."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
 IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}
 HELD = frozenset({"pause", "control1_source", "control2_source", "control3_source", "control4_source"})
@@ -162,10 +164,12 @@ def hammered(folders: tuple[Path, dict[str, Path]], seconds: float) -> None:
         keep_loaded(again)
         asked, before, seen = encodings(live), places(live), list[Seen]()
         with Hammer(store, rows, draw) as hammer:
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end or len(seen) < 24 or not hammer.all_moved:
+            end, steered, merged = time.perf_counter() + seconds, 0, 0
+            while time.perf_counter() < end or min(steered, merged) < ENOUGH or not hammer.all_moved:
                 blob, number = pack(store.snapshot()), len(seen) % len(frames)
                 seen.append(paint(live, frames, blob, number, Moment(time.perf_counter(), len(seen))))
+                steered += bool(live.knobs.mode.units)
+                merged += bool(live.loras._acting)
         assert not asked, "nothing is encoded for a live row"
         assert places(live) == before, "a graph would have to be captured anew"
         check(seen, again, frames)
@@ -180,17 +184,13 @@ def check(seen: list[Seen], again: DiffusionStream, frames: np.ndarray) -> None:
     assert len(set(versions)) > 10
     specs = [structural(StreamSpec(), unpack(one.blob)) for one in seen]
     assert all(spec == specs[0] for spec in specs), "something is to be built"
-    acted, merged, steps, costs = 0, 0, set(), list[tuple[float, float]]()
+    steps, costs = set(), list[tuple[float, float]]()
     for one in seen:
         params = unpack(one.blob)
         quiet = paint(again, frames, one.blob, one.number, one.moment)
         assert np.array_equal(quiet.picture, one.picture), params
         costs.append((one.cost, quiet.cost))
-        acted += bool(again.knobs.mode.units)
-        merged += bool(again.loras._acting)
         steps.add(again.prompter.notes()["prompt.step"])
-    assert acted >= len(seen) // 10
-    assert merged >= len(seen) // 2
     assert len(steps) > 3, "the prompt moved too"
     busy, quiet_cost = np.median(costs, axis=0)
     assert busy <= (1 + MAX_GAP) * quiet_cost + 0.002, "a change costs the frame's thread next to nothing"

@@ -21,7 +21,8 @@ class Theatre:
         self.metrics = Metrics()
         self.store = ParamStore(
             Params(**initial),
-            {"models": lambda: ("pocket",), "controlnets": lambda: ("none",), "loras": lambda: ("none",)},
+            {kind: lambda: ("none",) for kind in ("controlnets", "loras", "ipadapters")}
+            | {"models": lambda: ("pocket",)},
         )  # type: ignore[arg-type]
         self.director = Director(self.store, self.metrics, lambda: self.at_ns)
         self.frame()

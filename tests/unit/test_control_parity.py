@@ -148,7 +148,9 @@ def test_temporalnet_is_a_controlnet_that_is_shown_the_last_picture(kind, stream
     """Three frames of ours against three calls of theirs, each given the picture before; the first gets the input."""
     mine, pipe = stream(kind), pipeline(model_folder(kind), [folders(kind)["a"]], kind, "turbo")
     last = as_input(FRAME)
-    values = {"control1_on": True, "control1_model": "a", "control1_source": "previous_output"}
+    values = {
+        "control1_on": True, "control1_model": "a", "control1_source": "previous_output", "control1_follow": False,
+    }  # fmt: skip
     pictures = []
     for _ in range(3):
         expected = theirs(

@@ -30,11 +30,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def prompter(encoder, clock) -> Iterator[Prompter]:
+    before = set(threading.enumerate())
     made = Prompter(encoder, "a", "", clock)
     yield made
     encoder.gate.set()
     made.close()
-    assert not any(t.name == "ll-prompt" for t in threading.enumerate())
+    assert not any(t.name == "ll-prompt" for t in set(threading.enumerate()) - before)
 
 
 def shown(prompter: Prompter) -> float | None:
