@@ -93,6 +93,7 @@ def document() -> dict[str, Any]:
         "ring_protocol": PROTOCOL,
         "native": {name: NATIVE[name] for name in transports() if name in NATIVE},
         "control_source": "--control-source" in _run_options(),
+        "hint_sink": "--hint-sink" in _run_options(),
         "pages": [
             {"name": "Livelatent", "pars": own()},
             *({"name": group.capitalize(), "pars": [of_row(s) for s in specs]} for group, specs in _groups()),

@@ -163,7 +163,8 @@ class LiveLatent:
         par = self.comp.par
         self.sync.ours = True
         control = self.document["control_source"] and bool(self.comp.inputConnectors[2].connections)
-        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), control)
+        hints = self.document["hint_sink"] and bool(self.comp.outputConnectors[1].connections)
+        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), control, hints)
         words += ["--osc-port", str(par.Oscport.eval())]
         for name, value in self.sync.structural().items():
             words += ["--set", f"{name}={value}"]

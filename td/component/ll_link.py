@@ -46,19 +46,22 @@ class Links:
         return ZmqReader(addresses[place], keyfile, picture) if transport == "zmq" else RingReader(names[place])
 
     @staticmethod
-    def words(par, transport, control):
+    def words(par, transport, control, hints):
         """Options of `livelatent run` for the other end of this transport, on this machine; `control`: of the third
-        input too."""
-        into, out, third = par.Inname.eval(), par.Outname.eval(), f"shm?name={par.Controlname.eval()}"
+        input too, `hints`: of the second output."""
+        into, out = par.Inname.eval(), par.Outname.eval()
+        third, second = (f"shm?name={name.eval()}" for name in (par.Controlname, par.Hintname))
         if transport in ("auto", "shm"):
             ends = [f"shm?name={into}", f"shm?name={out}"]
         elif transport == "zmq":
-            ways = [f"zmq:tcp://127.0.0.1:{port.eval()}" for port in (par.Inport, par.Outport, par.Controlport)]
-            ends, third = [ways[0], f"{ways[1]}?codec={par.Codec.eval()}"], ways[2]
+            ports = par.Inport, par.Outport, par.Controlport, par.Hintport
+            ways = [f"zmq:tcp://127.0.0.1:{port.eval()}" for port in ports]
+            ends, (third, second) = [ways[0], f"{ways[1]}?codec={par.Codec.eval()}"], ways[2:]
         else:
             ends = [f"{transport}:{into}", f"{transport}:{out}"]
         words = ["--source", ends[0], "--sink", ends[1], "--sink", "preview"]
-        return [*words, "--control-source", f"1={third}"] if control else words
+        words += ["--control-source", f"1={third}"] if control else []
+        return [*words, "--hint-sink", second] if hints else words
 
     @property
     def problem(self):

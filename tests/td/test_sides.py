@@ -101,6 +101,24 @@ def test_a_bridge_that_is_started_hears_of_the_third_input(
     ]
 
 
+@pytest.mark.parametrize("transport", ["auto", "zmq", "ndi"])
+def test_a_bridge_that_is_started_hears_of_the_second_output(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """If somebody looks at it, and the sink that it is told to open is one that the reader here reads."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(stage.ext.bridge, "start", lambda command, words: asked.append(words))
+    stage.comp.par.Transport = transport
+    stage.comp.par.Start.pulse()
+    stage.frame()
+    look = stage.project.create("outTOP", "hints")
+    look.inputConnectors[0].connect(stage.comp.outputConnectors[1])
+    stage.comp.par.Start.pulse()
+    stage.frame()
+    assert "--hint-sink" not in asked[0]
+    assert asked[1][asked[1].index("--hint-sink") + 1] == side(stage, "Hint")
+
+
 @pytest.mark.parametrize("transport", ["shm", "zmq"])
 def test_the_second_output_shows_the_hints_and_holds_the_last(stage: Stage, transport: str) -> None:
     stage.comp.par.Transport = transport
