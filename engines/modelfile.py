@@ -154,6 +154,9 @@ class AdapterRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     encoder_path: str = ""
 
 
+T = TypeVar("T")
+
+
 class Tables(NamedTuple):
     """What a models.toml lists, each by its id."""
 
@@ -184,34 +187,36 @@ def user_file() -> Path:
 def read(path: Path) -> Tables:
     """What a file lists. Raises ModelError naming the file and the key."""
     tables = _parse(path, _text(path))
-    downloads = {
-        name: _convert(path, "downloads", name, table, Download) for name, table in tables["downloads"].items()
-    }
-    rows = {name: _convert(path, "models", name, table, Row) for name, table in tables["models"].items()}
-    controls = {
-        name: _convert(path, "controlnets", name, table, ControlRow) for name, table in tables["controlnets"].items()
-    }
-    hints = {name: _convert(path, "hintnets", name, table, HintRow) for name, table in tables["hintnets"].items()}
-    for name, row in rows.items():
-        _check_folder(path, f"models.{name}", row.folder)
-        _check_loras(path, name, row)
-    loras = {name: _convert(path, "loras", name, table, LoraRow) for name, table in tables["loras"].items()}
-    adapters = {
-        name: _convert(path, "ipadapters", name, table, AdapterRow) for name, table in tables["ipadapters"].items()
-    }
+
+    def rows(kind: str, struct: type[T]) -> dict[str, T]:
+        return {name: _convert(path, kind, name, table, struct) for name, table in tables[kind].items()}
+
+    found = Tables(
+        {name: msgspec.structs.replace(row, id=name) for name, row in rows("downloads", Download).items()},
+        rows("models", Row),
+        rows("controlnets", ControlRow),
+        rows("loras", LoraRow),
+        rows("hintnets", HintRow),
+        rows("ipadapters", AdapterRow),
+    )
     for kind in ("controlnets", "loras", "ipadapters"):
         if NO_CONTROLNET in tables[kind]:
             raise ModelError(f"{path}: {kind}.{NO_CONTROLNET}: the id is taken: it stands for none")
-    for name, control in controls.items():
-        _check_folder(path, f"controlnets.{name}", control.folder)
-    for name, lora in loras.items():
+    _check(path, found)
+    return found
+
+
+def _check(path: Path, found: Tables) -> None:
+    """What no single value shows: which keys go together, and whose paths may lead where."""
+    for kind, row_of in (("models", found.models), ("controlnets", found.controlnets), ("hintnets", found.hintnets)):
+        for name, row in row_of.items():
+            _check_folder(path, f"{kind}.{name}", row.folder)
+    for name, model in found.models.items():
+        _check_loras(path, name, model)
+    for name, lora in found.loras.items():
         _check_lora(path, name, lora)
-    for name, hint in hints.items():
-        _check_folder(path, f"hintnets.{name}", hint.folder)
-    for name, adapter in adapters.items():
+    for name, adapter in found.ipadapters.items():
         _check_adapter(path, name, adapter)
-    named = {name: msgspec.structs.replace(row, id=name) for name, row in downloads.items()}
-    return Tables(named, rows, controls, loras, hints, adapters)
 
 
 Value = str | int | float
@@ -278,9 +283,6 @@ def _parse(path: Path, text: str) -> dict[str, dict[str, Any]]:
         if not isinstance(table, dict):
             raise ModelError(f"{path}: {key} takes tables such as [{key}.my-id]")
     return {name: {} for name in _TABLES} | tables
-
-
-T = TypeVar("T")
 
 
 def _convert(path: Path, kind: str, name: str, table: object, struct: type[T]) -> T:
