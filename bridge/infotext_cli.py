@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from bridge.errors import LiveLatentError
+from engines.tomltext import quoted
 from pipelines.infotext import read
 
 MAX_BYTES = 64 << 20
@@ -28,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"# {''.join(c if c.isprintable() else ' ' for c in note)}")
     print("[params]")
     for name, value in found.values.items():
-        print(f"{name} = {_toml(value)}")
+        print(f"{name} = {quoted(value)}")
     return 0
 
 
@@ -62,8 +61,3 @@ def _beside(path: Path) -> str:
         wide = comment.startswith(b"UNICODE")
         return comment[8:].decode("utf-16-be" if wide else "utf-8", errors="replace")
     raise LiveLatentError(f"{path.name} holds no settings: a program that saved it again has dropped them")
-
-
-def _toml(value: Any) -> str:
-    # A JSON string is a TOML string, but for the one control character that JSON lets pass.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engines.base import NetSpec, TensorSpec
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 from engines.weights import CLASSES, check_net
 
 Shape = tuple[int, int, int]
@@ -74,11 +74,11 @@ class ControlLoader:
             net = self._load(folder, variant)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             # what diffusers and safetensors raise for configs and weights that do not fit together
-            raise ModelError(f"it can't be loaded: {_first_line(error)}") from error
+            raise ModelError(f"it can't be loaded: {first_line(error)}") from error
         try:
             found = self._try(net)
         except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
-            raise ModelError(f"{_FOREIGN}: {_first_line(error)}") from error
+            raise ModelError(f"{_FOREIGN}: {first_line(error)}") from error
         if len(found) != len(self._residuals) or not all(map(_fits, found, self._residuals)):
             raise ModelError(f"{_FOREIGN}: what it adds has other sizes than this denoiser takes")
         return net
@@ -126,7 +126,3 @@ def residual_shapes(config: Any, latent: Shape) -> tuple[Shape, ...]:
 def _fits(found: Tensor, wanted: Shape) -> bool:
     """The same channels and size, or one number a channel (global_pool_conditions)."""
     return found.shape[1] == wanted[0] and tuple(found.shape[2:]) in (wanted[1:], (1, 1))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,7 +18,7 @@ from engines import device as devices
 from engines import lora
 from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
 from engines.control import ControlLoader, residual_shapes
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 from engines.ipadapter import AdapterLoader
 from engines.text import ClipText
 from engines.weights import check_folder, check_net, read_json
@@ -97,8 +97,7 @@ def sentences(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder.name} can't be loaded: {first[:300]}") from error
+        raise ModelError(f"{folder.name} can't be loaded: {first_line(error, 300)}") from error
 
 
 class Modules(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from engines.base import DeviceName, DTypeName, HintNet
 from engines.device import DTYPES, choose_device, choose_dtype
 from engines.edgenets import Hed, PiDiNet
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 from engines.hintfiles import check_depth, edge_file
 from engines.modelfile import HintKind
 from engines.weights import check_file, read_json
@@ -39,7 +39,7 @@ def load_hint(kind: HintKind, folder: Path, device: torch.device, dtype: torch.d
     try:
         found = net(torch.linspace(0, 1, size[1], device=device).expand(1, 3, *size))
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
-        raise ModelError(f"{folder.name} can't be run: {_first(error)}") from error
+        raise ModelError(f"{folder.name} can't be run: {first_line(error, 300)}") from error
     if not bool(found.isfinite().all()):
         raise ModelError(f"{folder.name} gives numbers that are not finite, in {number}")
     return net
@@ -98,7 +98,7 @@ def load_edges(kind: str, path: Path, device: DeviceName = "auto", dtype: DTypeN
     try:
         net = EDGE_NETS[kind](load_file(path))
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{path.name} does not hold {kind}'s weights: {_first(error)}") from error
+        raise ModelError(f"{path.name} does not hold {kind}'s weights: {first_line(error, 300)}") from error
     return EdgeNet(_place(net, place, number), number)
 
 
@@ -123,7 +123,7 @@ def load_depth(folder: Path, device: DeviceName = "auto", dtype: DTypeName = "au
             torch.tensor(spread, device=place).view(1, 3, 1, 1),
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{folder.name} can't be loaded: {_first(error)}") from error
+        raise ModelError(f"{folder.name} can't be loaded: {first_line(error, 300)}") from error
 
 
 def _depth_class(name: str) -> Any:
@@ -155,7 +155,3 @@ def _habits(folder: Path, config: Mapping[str, Any]) -> tuple[int, int, list[flo
 
 def _place(net: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return net.eval().requires_grad_(False).to(device=device, dtype=dtype)
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

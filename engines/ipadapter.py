@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engines.base import ImageBlocks, ImagePrompt
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 from engines.ipfile import AdapterShape, Layer, check_adapter
 from engines.resampler import Projection, Resampler
 from engines.vision import VisionEncoder, load_encoder
@@ -105,8 +105,7 @@ class AdapterLoader:
             # finds out whether it works, and lets its kernels be chosen before a frame needs it
             found = adapter(torch.zeros(1, 3, eyes.side, eyes.side, device=self._device))
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{file.name} can't be loaded: {first[:200]}") from error
+            raise ModelError(f"{file.name} can't be loaded: {first_line(error)}") from error
         if not bool(torch.isfinite(found).all()):
             raise ModelError(f"{file.name} or its image encoder holds numbers that are not finite")
         return adapter

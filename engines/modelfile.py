@@ -5,7 +5,6 @@ An unknown key, a wrong type or a value out of range is a ModelError that names 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -18,6 +17,7 @@ from msgspec import Meta
 
 from engines import paths
 from engines.errors import ModelError
+from engines.tomltext import quoted
 
 Family = Literal["sd15", "sd21", "sdxl", "other"]
 Emphasis = Literal["scale", "difference"]
@@ -231,9 +231,9 @@ def add(
     """Write `[<kind>.<model_id>]` into the user's file, in place of one of that name; all else stays as it was."""
     path = user_file()
     before = _text(path) if path.exists() else ""
-    lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+    lines = [f"{key} = {quoted(value)}" for key, value in values.items()]
     if loras:
-        tables = ["{ " + ", ".join(f"{key} = {_toml(value)}" for key, value in lora.items()) + " }" for lora in loras]
+        tables = ["{ " + ", ".join(f"{key} = {quoted(value)}" for key, value in lora.items()) + " }" for lora in loras]
         lines.append(f"loras = [{', '.join(tables)}]")
     block = "\n".join([f"[{kind}.{model_id}]", *lines, ""])
     rest = _without(before, kind, model_id)
@@ -252,11 +252,6 @@ def _without(text: str, kind: str, model_id: str) -> str:
     """The text without the block that begins with `[<kind>.<model_id>]` and ends before the next table."""
     block = rf"(?ms)^[ \t]*\[[ \t]*{kind}[ \t]*\.[ \t]*{re.escape(model_id)}[ \t]*\].*?(?=^[ \t]*\[|\Z)"
     return re.sub(block, "", text, count=1)
-
-
-def _toml(value: Value) -> str:
-    """As a TOML value; JSON's escapes are TOML's, but for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _text(path: Path) -> str:

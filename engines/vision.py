@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 from engines.ipfile import check_encoder
 from engines.weights import read_json
 
@@ -67,8 +67,7 @@ def load_encoder(folder: Path, device: torch.device, dtype: torch.dtype) -> Visi
         return VisionEncoder(net, _numbers(mean, device), _numbers(spread, device))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         # what transformers and safetensors raise for configs and weights that do not fit together
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the image encoder {folder.name} can't be loaded: {first[:200]}") from error
+        raise ModelError(f"the image encoder {folder.name} can't be loaded: {first_line(error)}") from error
 
 
 def _habits(folder: Path) -> tuple[list[float], list[float]]:

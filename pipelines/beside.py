@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engines.base import HintNet
+from engines.errors import first_line
 from pipelines.carry import CarriedHint
 from pipelines.pace import Look
 from pipelines.params import Unit
@@ -144,7 +145,7 @@ class Beside:
             try:
                 job.answer, self.wrong = self._look(job), ""
             except Exception as error:  # whatever a network's runtime raises, the show goes on without its hint
-                self.wrong = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                self.wrong = first_line(error)
             with self._change:
                 self._busy = False
                 self._done = job

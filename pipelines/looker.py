@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engines.base import ImageAdapter
+from engines.errors import first_line
 
 
 class Job(NamedTuple):
@@ -107,8 +108,7 @@ class Looker:
             with self._aside():
                 return Seen(job, job.adapter(as_image(job.picture))), ""
         except Exception as failed:  # whatever an encoder raises, the picture before stays and the show goes on
-            first = (str(failed).strip().splitlines() or [type(failed).__name__])[0]
-            return None, f"the picture can't be encoded: {first[:200]}"
+            return None, f"the picture can't be encoded: {first_line(failed)}"
 
     @contextmanager
     def _aside(self) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from engines.errors import ModelError
+from engines.errors import ModelError, first_line
 
 T = TypeVar("T")
 _ONE = threading.Lock()
@@ -102,5 +102,4 @@ class Shelf(Generic[T]):
         except ModelError as error:
             return None, str(error)
         except Exception as error:  # whatever a loader raises, memory included, the show goes on without that one
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return None, f"it can't be loaded: {first[:200]}"
+            return None, f"it can't be loaded: {first_line(error)}"

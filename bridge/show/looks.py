@@ -5,7 +5,6 @@ A remote names a look and never a file: the name is checked, and the file is in 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from bridge.errors import ControlError
 from bridge.load_config import looks, near, parts, read_file
 from bridge.store import Value
 from engines import paths
+from engines.tomltext import quoted
 from pipelines.params import table
 
 MAX_SAVED = 500
@@ -130,5 +130,5 @@ def _literal(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return quoted(value)
     return repr(value)
