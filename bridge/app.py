@@ -25,6 +25,7 @@ from bridge.hint_output import HintOutput
 from bridge.metrics import Metrics
 from bridge.output import Output
 from bridge.own_feed import OwnFeeds
+from bridge.preview import PreviewHub
 from bridge.ring import RingWriter
 from bridge.show.acts import Acts
 from bridge.show.director import Director
@@ -62,7 +63,7 @@ class App:
             "ipadapters": reg.ipadapter_ids,
         }
         self.store = ParamStore(initial_params(config, reg), self._ids)
-        self.director = opened(config, self.store, self.metrics)
+        self.director = opened(config, self.store, self.metrics, lambda: _thumbnail(self.context.preview))
         self.context.main_tasks.append(self.director.tick)
         self.output = Output(self.metrics)
         for text in config.sinks:
@@ -203,9 +204,9 @@ def _has_desktop() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def opened(config: Config, store: ParamStore, metrics: Metrics) -> Director:
+def opened(config: Config, store: ParamStore, metrics: Metrics, picture: Callable[[], bytes | None]) -> Director:
     """The show as the config begins it. Raises ConfigError."""
-    director = Director(store, metrics)
+    director = Director(store, metrics, picture=picture)
     try:
         schedules = dict(director.looks.get(config.look).schedules) if config.look else {}
         for name, text in {**schedules, **config.schedule}.items():
@@ -216,6 +217,12 @@ def opened(config: Config, store: ParamStore, metrics: Metrics) -> Director:
         raise ConfigError(str(error)) from error
     metrics.gauge("look", config.look)
     return director
+
+
+def _thumbnail(preview: PreviewHub) -> bytes | None:
+    from bridge.web.pictures import thumbnail  # OpenCV, which a start that saves no look need not wait for
+
+    return thumbnail(preview)
 
 
 def initial_params(config: Config, registry: Registry) -> Params:

@@ -13,16 +13,16 @@ class Window:
     """Percentiles over the last `size` values, and how many came per second lately."""
 
     def __init__(self, size: int = 512) -> None:
-        self._values: deque[float] = deque(maxlen=size)
+        self.kept: deque[float] = deque(maxlen=size)
         self._times: deque[int] = deque(maxlen=size)
 
     def add(self, value: float, at_ns: int) -> None:
-        self._values.append(value)
+        self.kept.append(value)
         self._times.append(at_ns)
 
     def percentiles(self, *qs: float) -> tuple[float, ...]:
         """The q-th percentiles (0 to 100) by nearest rank; 0.0 when empty."""
-        values = sorted(self._values) or [0.0]
+        values = sorted(self.kept) or [0.0]
         return tuple(values[min(len(values) - 1, int(len(values) * q / 100))] for q in qs)
 
     def rate(self, at_ns: int, over_s: float = 2.0) -> float:
@@ -64,6 +64,12 @@ class Metrics:
     def get(self, name: str) -> int:
         with self._lock:
             return self._counts.get(name, 0)
+
+    def recent(self, name: str) -> tuple[float, ...]:
+        """What is in the window of this name, oldest first."""
+        with self._lock:
+            window = self._windows.get(name)
+            return tuple(window.kept) if window is not None else ()
 
     def snapshot(self) -> Mapping[str, float | str]:
         """All counters and gauges; every window as `<name>.p50`, `<name>.p99` and `<name>.rate`."""

@@ -183,7 +183,7 @@ class Output:
     def shown(self, frame: Frame) -> None:
         """A sink wrote this picture for the first time; the first of all sinks counts."""
         at = now_ns()
-        captured, _, taken, done = frame.stamps
+        captured, fed, taken, done = frame.stamps
         with self._lock:
             if done == self._newest_done:
                 return
@@ -193,6 +193,9 @@ class Output:
         self._metrics.observe("frame", (done - taken) / MS)
         # The same frame painted again, for a slider that moved, is as old as it is: that says nothing about the way.
         if not repainted:
+            self._metrics.observe("fed", (fed - captured) / MS)
+            self._metrics.observe("wait", (taken - fed) / MS)
+            self._metrics.observe("out", (at - done) / MS)
             self._metrics.observe("latency", latency)
             self._metrics.observe("overhead", latency - (done - taken) / MS)
         self._metrics.gauge("age", latency)

@@ -35,3 +35,14 @@ def _cpu_has_bf16() -> bool:
     """AVX512_BF16 or AMX. Plain AVX512 only emulates bf16, and loses by it."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private to torch: absent means no
     return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """What this process holds of the graphics card's memory, and all that the card has, in GiB; zeros without one.
+
+    Torch's own book-keeping: a question to the driver would disturb a graph that is just being recorded.
+    """
+    if device.type != "cuda":
+        return {"memory.used": 0.0, "memory.total": 0.0}
+    total = torch.cuda.get_device_properties(device).total_memory
+    return {"memory.used": torch.cuda.memory_reserved(device) / 2**30, "memory.total": total / 2**30}

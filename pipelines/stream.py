@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from engines.base import ControlNet, HintNet, ImageAdapter, Nets
+from engines.device import memory
 from engines.errors import ModelError
 from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
@@ -238,6 +239,7 @@ class DiffusionStream:
             "engine.failed": self._upgrade.failed if self._upgrade else "",
             "engine": f"{self.nets.described}; {why}".rstrip("; "),
             "guard.held": held,
+            **memory(self.nets.device),
             "coherence.skipped": float(self._rest.skipped),
             "coherence.change": self._rest.change,
             "coherence.cuts": cuts,

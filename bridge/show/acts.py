@@ -32,13 +32,16 @@ ACTS = {
     "look/delete": "`NAME`: delete a look of your own.",
     "look/list": "Answered with the looks' names.",
     "show/load": "`NAME`: put a cue list on; nothing fires yet.",
+    "show/new": "Take the cue list off; the next insert begins a new one.",
     "show/save": "`NAME`: keep the cue list, as it was edited, in your own folder.",
     "show/list": "Answered with the cue lists' names.",
     "cue/jump": "`CUE`: fire this one, by its name or its number from 1.",
     "cue/hold": "`[1 or 0]`: let no time pass for the cue list, or let it pass again.",
     "cue/list": "Answered with the cues' names, in order.",
-    "cue/insert": "`CUE LOOK [move] [wait]`: a new cue before this one; 0 puts it at the end.",
+    "cue/insert": "`CUE LOOK [move] [wait]`: a new cue before this one; 0 puts it at the end. Where no list is on, it "
+    "begins one.",
     "cue/set": "`CUE KEY VALUE`: change a cue's name, look, move, curve, wait, next, times or quantise.",
+    "cue/move": "`CUE PLACE`: put it where this one is, or at this number.",
     "cue/remove": "`CUE`: take it out of the list.",
     "schedule/<parameter>": "`TEXT [length]`: move this parameter by a schedule; an empty text ends it (docs/show.md).",
     "schedule/release": "`[parameter]`: after a move by hand a schedule has its parameter again; without a name, all.",
@@ -66,6 +69,10 @@ class Acts:
         self._acts: Mapping[str, Act] = {
             name: getattr(self, f"_{name.replace('/', '_')}") for name in ACTS if "<" not in name
         }
+
+    @property
+    def director(self) -> Director:
+        return self._director
 
     @property
     def commands(self) -> dict[str, Callable[[], None]]:
@@ -104,19 +111,22 @@ class Acts:
         self._director.recall(_text(args, 0), seconds, cast(RampCurve, curve), quantise, origin)
 
     def _look_save(self, args: Args, origin: object) -> None:
-        self._director.save(_text(args, 0))
+        self._director.save(_text(args, 0), origin)
 
     def _look_delete(self, args: Args, origin: object) -> None:
-        self._director.looks.delete(_text(args, 0))
+        self._director.delete(_text(args, 0), origin)
 
     def _look_list(self, args: Args, origin: object) -> Answer:
         return _fitting(self._director.looks.names())
 
     def _show_load(self, args: Args, origin: object) -> None:
-        self._director.load(_text(args, 0))
+        self._director.load(_text(args, 0), origin)
 
     def _show_save(self, args: Args, origin: object) -> None:
-        self._director.save_show(_text(args, 0))
+        self._director.save_show(_text(args, 0), origin)
+
+    def _show_new(self, args: Args, origin: object) -> None:
+        self._director.clear()
 
     def _show_list(self, args: Args, origin: object) -> Answer:
         return _fitting(sorted(cues.files()))
@@ -132,12 +142,13 @@ class Acts:
 
     def _cue_insert(self, args: Args, origin: object) -> None:
         _count(args, 2, 4)
-        player = self._director.playing()
-        at = len(player.show.cue) if args[0] == 0 else player.find(_word(args, 0))
+        player = self._director.player
+        before = player.show.cue if player is not None else ()
+        at = len(before) if args[0] == 0 else self._director.playing().find(_word(args, 0))
         more = {key: _word(args, i) for i, key in ((2, "move"), (3, "wait")) if len(args) > i}
         self._director.looks.get(_text(args, 1))
         cue = _cue({"look": _text(args, 1), **more})
-        self._director.edit([*player.show.cue[:at], cue, *player.show.cue[at:]])
+        self._director.edit([*before[:at], cue, *before[at:]])
 
     def _cue_set(self, args: Args, origin: object) -> None:
         _count(args, 3, 3)
@@ -156,6 +167,13 @@ class Acts:
         player = self._director.playing()
         at = player.find(_word(args, 0))
         self._director.edit([*player.show.cue[:at], *player.show.cue[at + 1 :]])
+
+    def _cue_move(self, args: Args, origin: object) -> None:
+        _count(args, 2, 2)
+        player = self._director.playing()
+        at, to = player.find(_word(args, 0)), player.find(_word(args, 1))
+        rest = [*player.show.cue[:at], *player.show.cue[at + 1 :]]
+        self._director.edit([*rest[:to], player.show.cue[at], *rest[to:]])
 
     def _schedule(self, name: str, args: Args) -> None:
         _count(args, 1, 2)

@@ -13,7 +13,7 @@ from msgspec import Meta
 from bridge.errors import ConfigError, ControlError
 from bridge.load_config import Layer, near, parts, read_file
 from bridge.ramp import RampCurve
-from bridge.show.looks import make_room, safe_name, write
+from bridge.show.looks import Library, Look, make_room, safe_name, write
 from engines import paths
 
 MAX_CUES = 1000
@@ -122,6 +122,14 @@ def cue_parts(cue: Cue, where: str = "") -> tuple[Mapping[str, Any], Mapping[str
     """A cue's own parameters and schedules by row. Raises ConfigError."""
     flat = {"params": cue.params} if cue.params else {}
     return parts(Layer(where, {**flat, **({"schedule": cue.schedule} if cue.schedule else {})}))
+
+
+def whole(cue: Cue, library: Library) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a cue sets by row, with its look: values and schedules. Raises ControlError, ConfigError."""
+    look = library.get(cue.look) if cue.look else Look("", {}, {})
+    values, schedules = cue_parts(cue)
+    own = {name: text for name, text in look.schedules.items() if name not in values} | dict(schedules)
+    return {n: v for n, v in {**look.values, **values}.items() if n not in own}, own
 
 
 def save_show(show: Show, name: str) -> Path:

@@ -7,21 +7,24 @@ time. Nothing here waits for a worker, so the show goes on while one is replaced
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+
+from msgspec import structs
 
 from bridge.clock import from_seconds, now_ns, seconds
-from bridge.errors import ConfigError, ControlError, LiveLatentError
+from bridge.errors import ControlError, LiveLatentError
 from bridge.metrics import Metrics
 from bridge.ramp import RampCurve
 from bridge.show import cues
 from bridge.show.cues import Cue, Quantise, Show
 from bridge.show.drives import Drives
+from bridge.show.listfile import ListFile
 from bridge.show.looks import Library, Look, saved_rows
+from bridge.show.news import News
 from bridge.show.player import Player
 from bridge.show.recall import SEEDS, Move, coming, plan
+from bridge.show.standing import name_of, report
 from bridge.store import ParamStore, Value
 from pipelines.params import Params
 
@@ -31,9 +34,15 @@ log = logging.getLogger("livelatent.show")
 class Director:
     """Thread-safe. Every method raises ControlError or ConfigError with a sentence, and then nothing has changed."""
 
-    def __init__(self, store: ParamStore, metrics: Metrics, clock: Callable[[], int] = now_ns) -> None:
-        """`clock`: nanoseconds, that of the frames."""
-        self._store, self._metrics, self._clock = store, metrics, clock
+    def __init__(
+        self,
+        store: ParamStore,
+        metrics: Metrics,
+        clock: Callable[[], int] = now_ns,
+        picture: Callable[[], bytes | None] = lambda: None,
+    ) -> None:
+        """`clock`: nanoseconds, that of the frames. `picture`: a JPEG of how a look that is saved now looks."""
+        self._store, self._metrics, self._clock, self._picture = store, metrics, clock, picture
         self.lock = threading.RLock()
         """Held by whoever does several things that belong together."""
         self.drives = Drives(metrics, clock)
@@ -44,8 +53,8 @@ class Director:
         self._asked: tuple[int, Callable[[int], None]] | None = None
         """A recall that waits for its beat: when, and what."""
         self.player: Player | None = None
-        self._path: Path | None = None
-        self._stamp = 0
+        self._file: ListFile | None = None
+        self.news = News()
         self._upcoming: dict[str, Value] = {}
 
     # The frame's way
@@ -66,27 +75,21 @@ class Director:
 
     def _fire(self, cue: Cue, at_s: float) -> None:
         try:
-            values, schedules = self._of(cue)
+            values, schedules = cues.whole(cue, self.looks)
             move = cues.span(cue.move)
             tempo = self.drives.tempo
             over = move.amount if move.unit == "s" else move.beats(tempo.per_bar) * 60.0 / tempo.bpm
             self._apply(values, schedules, over, cue.curve, from_seconds(at_s))
             if cue.look:
                 self._metrics.gauge("look", cue.look)
+            self.news.tell("cue", name_of(cue))
         except LiveLatentError as error:
             # A look that was deleted meanwhile: the list goes on, and everyone can see why this cue did nothing.
-            log.error("cue %s: %s", cue.name or cue.look, error)
+            log.error("cue %s: %s", name_of(cue), error)
             self._metrics.gauge("error", str(error))
             self._metrics.count("cue.failed")
         self._metrics.count("cue.fired")
         self._look_ahead()
-
-    def _of(self, cue: Cue) -> tuple[dict[str, Value], dict[str, str]]:
-        """What a cue sets, its look and what it says itself."""
-        look = self.looks.get(cue.look) if cue.look else Look("", {}, {})
-        values, schedules = cues.cue_parts(cue)
-        own = {name: text for name, text in look.schedules.items() if name not in values} | dict(schedules)
-        return {n: v for n, v in {**look.values, **values}.items() if n not in own}, own
 
     def _look_ahead(self) -> None:
         """What the next cue wants, so that it can be made ready."""
@@ -94,7 +97,7 @@ class Director:
         self._upcoming = {}
         if self.player is not None and after is not None:
             try:
-                self._upcoming, _ = self._of(self.player.show.cue[after])
+                self._upcoming, _ = cues.whole(self.player.show.cue[after], self.looks)
             except LiveLatentError as error:
                 self._metrics.gauge("error", f"the next cue: {error}")
         self._store.foresee(coming(self._upcoming, self._store.values()))
@@ -114,15 +117,19 @@ class Director:
         quantise: Quantise = "",
         origin: object = None,
     ) -> None:
-        """Go to a look, at once or with the next beat or bar, in `over_s` seconds. Of several that wait, the last."""
+        """Go to a look, at once or with the next beat or bar, in `over_s` seconds. Of several that wait, the last.
+
+        `origin`: who asked. The changes have none: whoever asked for a look knows none of its values.
+        """
         with self.lock:
             look = self.looks.get(name)
             plan(self._store, look.values, over_s, curve)  # what is wrong is told now, and not on the beat
 
             def begin(at_ns: int) -> None:
                 try:
-                    self._apply(look.values, look.schedules, over_s, curve, at_ns, origin)
+                    self._apply(look.values, look.schedules, over_s, curve, at_ns)
                     self._metrics.gauge("look", look.name)
+                    self.news.tell("look", look.name, origin)
                 except LiveLatentError as error:
                     self._metrics.gauge("error", str(error))
 
@@ -141,9 +148,8 @@ class Director:
         over_s: float | None,
         curve: RampCurve,
         at_ns: int,
-        origin: object = None,
     ) -> None:
-        move = plan(self._store, values, over_s, curve, origin)
+        move = plan(self._store, values, over_s, curve)
         if SEEDS & values.keys():
             self._walk = (at_ns + from_seconds(over_s or 0.0), move) if move.walking else None
         self._store.apply(move.now, at_ns)
@@ -158,14 +164,22 @@ class Director:
         if all(here[name] == value for name, value in move.walking.items()):  # else somebody has moved them since
             self._store.apply(move.then, at_ns)
 
-    def save(self, name: object) -> None:
-        """Keep the running state as a look of the user's own."""
+    def save(self, name: object, origin: object = None) -> None:
+        """Keep the running state, and how it looks, as a look of the user's own."""
         with self.lock:
             params, schedules = self._store.snapshot(self._clock()), self.drives.texts()
             values = {row: getattr(params, row) for row in saved_rows() if row not in schedules}
-            path = self.looks.save(Look(str(name) if isinstance(name, str) else "", values, schedules))
-            self._metrics.gauge("look", str(name))
+            look = Look(str(name) if isinstance(name, str) else "", values, schedules)
+            path = self.looks.save(look, self._picture())
+            self._metrics.gauge("look", look.name)
+            self.news.tell("saved", f"the look {look.name}", origin)
         log.info("saved %s", path)
+
+    def delete(self, name: object, origin: object = None) -> None:
+        """Forget a look of the user's own."""
+        with self.lock:
+            self.looks.delete(name)
+            self.news.tell("deleted", f"the look {name}", origin)
 
     # Schedules
 
@@ -191,14 +205,22 @@ class Director:
 
     # Shows
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, origin: object = None) -> None:
         """Put this cue list on; nothing fires yet."""
-        path = cues.find(name)
-        show = cues.read_show(path)
+        file = ListFile(cues.find(name))
+        show = cues.read_show(file.path)
         with self.lock:
-            self.player = Player(show, self.drives.tempo)
-            self._path, self._stamp = path, path.stat().st_mtime_ns
-            self._look_ahead()
+            self._put_on(Player(show, self.drives.tempo), file)
+            self.news.tell("show", name, origin)
+
+    def clear(self) -> None:
+        """Take the cue list off. What is running goes on."""
+        with self.lock:
+            self._put_on(None, None)
+
+    def _put_on(self, player: Player | None, file: ListFile | None) -> None:
+        self.player, self._file = player, file
+        self._look_ahead()
 
     def playing(self) -> Player:
         """The cue list that is on. ControlError if there is none."""
@@ -226,65 +248,34 @@ class Director:
             player.hold(not player.held if on is None else on, seconds(self._clock()))
 
     def edit(self, change: Sequence[Cue]) -> None:
-        """Other cues, while it plays."""
+        """Other cues, while it plays; where no list is on, these begin one."""
         with self.lock:
-            player = self.playing()
-            show = Show(name=player.show.name, title=player.show.title, loop=player.show.loop, cue=tuple(change))
-            player.replace(cues.checked(show))
+            before = self.player.show if self.player is not None else Show()
+            show = cues.checked(structs.replace(before, cue=tuple(change)))
+            if self.player is None:
+                self.player = Player(show, self.drives.tempo)
+            else:
+                self.player.replace(show)
             self._look_ahead()
 
-    def save_show(self, name: str) -> None:
+    def save_show(self, name: str, origin: object = None) -> None:
         with self.lock:
-            self._path = cues.save_show(self.playing().show, name)
-            self._stamp = self._path.stat().st_mtime_ns
+            player = self.playing()
+            self._file = ListFile(cues.save_show(player.show, name))
+            player.replace(structs.replace(player.show, name=name))
+            self.news.tell("saved", f"the show {name}", origin)
 
     # Ten times a second, on the main thread
 
     def tick(self) -> None:
         """Take over a file that was edited, and say how the show stands."""
-        path, stamp = self._path, self._stamp
-        if path is not None:
-            self._reread(path, stamp)
+        file = self._file
+        edited = file.edited(self._metrics) if file is not None else None
         with self.lock:
-            self._report(seconds(self._clock()))
-
-    def _reread(self, path: Path, before: int) -> None:
-        try:
-            stamp = path.stat().st_mtime_ns
-        except OSError:
-            return  # an editor is just putting another in its place, or it is gone: the list plays on
-        if stamp == before:
-            return
-        show = None
-        try:
-            show = cues.read_show(path)  # which may take its time: no frame waits for it
-        except ConfigError as error:
-            # Half a file, or a mistake in it: the list goes on as it was.
-            log.warning("the show keeps its former cues: %s", error)
-            self._metrics.gauge("error", str(error))
-        with self.lock:
-            if path != self._path or self._stamp != before or self.player is None:
-                return  # another one was put on meanwhile
-            self._stamp = stamp
-            if show is not None:
-                self.player.replace(show)
-                self._look_ahead()
-                log.info("the show %s was edited: taken over", path.stem)
-
-    def _report(self, at_s: float) -> None:
-        tempo, player = self.drives.tempo, self.player
-        beat = tempo.beat(at_s)
-        self._metrics.gauge("beat", beat % tempo.per_bar + 1.0)
-        if player is None:
-            return
-        after, due = player.following(), player.next_s(at_s)
-        self._metrics.gauge("cue", _title(player.show, player.index))
-        self._metrics.gauge("cue.next", _title(player.show, -1 if after is None else after))
-        self._metrics.gauge("cue.in", due - at_s if math.isfinite(due) else -1.0)
-
-
-def _title(show: Show, index: int) -> str:
-    if index < 0:
-        return ""
-    cue = show.cue[index]
-    return f"{index + 1} {cue.name or cue.look}".rstrip()
+            if file is not None and edited is not None and file is self._file and self.player is not None:
+                file.stamp, show = edited
+                if show is not None:
+                    self.player.replace(show)
+                    self._look_ahead()
+                    log.info("the show %s was edited: taken over", show.name)
+            report(self._metrics, self.drives.tempo, self.player, seconds(self._clock()))

@@ -5,6 +5,7 @@ A remote names a look and never a file: the name is checked, and the file is in 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from pipelines.params import table
 MAX_SAVED = 500
 NOT_SAVED = frozenset({"colour_capture"})
 """Besides the group `show`: what triggers once, and is no state."""
+PICTURE = ".jpg"
+MAX_PICTURE_BYTES = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _-]{0,38}[A-Za-z0-9_-])?", re.ASCII)
 _RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
 """Names that Windows keeps for devices."""
@@ -39,11 +42,22 @@ def safe_name(name: object, what: str = "a look") -> str:
     return name
 
 
+class Card(NamedTuple):
+    """A look as people choose it."""
+
+    name: str
+    own: bool
+    picture: int
+    """When its picture was taken, in milliseconds; 0 if it has none."""
+
+
 class Library:
-    """All looks. Not thread-safe: its owner's lock guards it."""
+    """All looks. Not thread-safe: its owner's lock guards it, except for `cards` and `picture`, which keep nothing."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[tuple[int, int], Look]] = {}
+        self.revision = 0
+        """Counts what was saved and deleted here."""
 
     def names(self) -> list[str]:
         return sorted(looks())
@@ -67,11 +81,29 @@ class Library:
             kept = self._read[path] = stamp, Look(name, *parts(read_file(str(path))))
         return kept[1]
 
-    def save(self, look: Look) -> Path:
-        """Write it into the user's folder, over one of that name. Raises ControlError."""
+    def cards(self) -> list[Card]:
+        """Every look, the user's own first."""
+        own = paths.home() / "looks"
+        cards = [Card(name, path.parent == own, _taken(path)) for name, path in looks().items()]
+        return sorted(cards, key=lambda card: (not card.own, card.name.casefold()))
+
+    def picture(self, name: object) -> bytes | None:
+        """The JPEG beside the look, if there is one. Raises ControlError for what is no name."""
+        path = looks().get(safe_name(name))
+        try:
+            with (path or Path()).with_suffix(PICTURE).open("rb") as file:
+                jpeg = file.read(MAX_PICTURE_BYTES + 1)
+        except (OSError, ValueError):
+            return None
+        return jpeg if jpeg.startswith(b"\xff\xd8\xff") and len(jpeg) <= MAX_PICTURE_BYTES else None
+
+    def save(self, look: Look, picture: bytes | None = None) -> Path:
+        """Write it into the user's folder, over one of that name, its picture beside it. Raises ControlError."""
         path = paths.home() / "looks" / f"{safe_name(look.name)}.toml"
         make_room(path, "looks")
         write(path, as_toml(look))
+        self.revision += 1
+        _write_picture(path.with_suffix(PICTURE), picture)
         return path
 
     def delete(self, name: object) -> None:
@@ -79,11 +111,29 @@ class Library:
         path = paths.home() / "looks" / f"{safe_name(name)}.toml"
         try:
             path.unlink()
+            self.revision += 1
+            path.with_suffix(PICTURE).unlink(missing_ok=True)
         except FileNotFoundError:
             why = "is one of ours and stays" if str(name) in looks() else "is not there"
             raise ControlError(f"the look {name!r} {why}") from None
         except OSError as error:
             raise ControlError(f"the look {name!r} can't be deleted: {error.strerror}") from error
+
+
+def _taken(look: Path) -> int:
+    try:
+        return look.with_suffix(PICTURE).stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return 0
+
+
+def _write_picture(path: Path, picture: bytes | None) -> None:
+    """A look without a picture is better than none, so a full disk is no reason to refuse."""
+    with contextlib.suppress(OSError):
+        if picture is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(picture)
 
 
 def saved_rows() -> list[str]:

@@ -77,6 +77,11 @@ class Player:
     def held(self) -> bool:
         return self._held_s is not None
 
+    @property
+    def asked(self) -> int:
+        """The cue that a hand has fired and that waits for its beat; -1 if none does."""
+        return -1 if self._asked is None else self._asked.place
+
     def find(self, word: str | float) -> int:
         """A cue's index by its name, or by its number from 1. Raises ControlError."""
         for index, cue in enumerate(self.show.cue):

@@ -31,8 +31,14 @@ class Client:
     """Lives on the event loop. Its outbox holds the newest message of each kind and picture of each shelf: no queue."""
 
     def __init__(
-        self, socket: WebSocket, pictures: Pictures, obey: Callable[[Client, Set | Command | Say], Awaitable[None]]
+        self,
+        socket: WebSocket,
+        pictures: Pictures,
+        obey: Callable[[Client, Set | Command | Say], Awaitable[None]],
+        name: str = "",
     ) -> None:
+        """`name`: what others know it by, in the log and beside what it moves."""
+        self.name = name
         self._socket = socket
         self._pictures = pictures
         self._obey = obey

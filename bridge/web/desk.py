@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Mapping
 
@@ -15,13 +16,21 @@ from bridge.show.acts import Acts
 from bridge.store import ParamStore, Setting
 from bridge.telemetry import READINGS, SHOW, readings
 from bridge.version import __version__
+from bridge.web.board import Board
 from bridge.web.catalogue import rows
 from bridge.web.client import Client
-from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Said, Say, Set, Stats, ToPage
+from bridge.web.figures import detail
+from bridge.web.journal import Journal, who
+from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Log, Said, Say, Set, Stats, ToPage
 from bridge.web.pictures import Pictures
 
 FIGURES = tuple(Figure(row.address, row.unit, row.doc) for row in (*READINGS, *SHOW))
-STATS_PERIOD_S = 0.15
+TICK_S = 0.05
+"""How soon a cue that fired is seen."""
+STATS_TICKS, DETAIL_TICKS, FOLDER_TICKS = 3, 12, 20
+"""Figures, the meters' details, and files that somebody put into the folders, every so many ticks."""
+LOG_KEYS = 64
+"""Entries of the log that may wait for a page that is slow."""
 CHANGES_PERIOD_S = 0.02
 """Changes are told this often at most: a flood of OSC must not become a flood of messages."""
 
@@ -42,6 +51,9 @@ class Desk:
         self._preview = preview
         self._commands = commands
         self._acts = acts
+        self.board = Board(acts.director) if acts is not None else None
+        self._error = ""
+        self._count = 0
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
         self._news: dict[str, Setting] = {}
@@ -51,11 +63,19 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self._pictures = Pictures(self._preview, self._metrics, self._loop)
         self._pictures.start()
-        self._stop_watching = self._store.watch(self._heard)
+        self.journal = Journal(self._post)
+        logging.getLogger("livelatent").addHandler(self.journal)
+        self._endings: list[Callable[[], None]] = [
+            self._store.watch(self._heard),
+            lambda: logging.getLogger("livelatent").removeHandler(self.journal),
+        ]
+        if self._acts is not None:
+            self._endings.append(self._acts.director.news.watch(self._did))
         self._ticker = asyncio.create_task(self._tick(), name="ll-page-stats")
 
     async def close(self) -> None:
-        self._stop_watching()
+        for end in self._endings:
+            end()
         self._ticker.cancel()
         await asyncio.gather(self._ticker, return_exceptions=True)
         self._pictures.stop()
@@ -63,17 +83,29 @@ class Desk:
     async def serve(self, socket: WebSocket) -> None:
         """One page, from greeting to goodbye."""
         await socket.accept()
-        client = Client(socket, self._pictures, self._obey)
+        client = Client(socket, self._pictures, self._obey, self._name(socket))
         self._clients.add(client)
         # Reading the models touches files.
         table = await asyncio.to_thread(rows)
         values = self._store.values()
-        client.tell("hello", Hello(PROTOCOL, __version__, table, FIGURES, values, tuple(self._commands)))
+        client.tell("hello", Hello(PROTOCOL, __version__, table, FIGURES, values, tuple(self._commands), client.name))
         client.tell("stats", self._stats())
+        client.tell("log", Log(self.journal.all()))
+        if self.board is not None:
+            await asyncio.to_thread(self.board.read)
+            client.tell("offer", self.board.offer)
+            client.tell("cues", self.board.cues)
+        self.journal.note("note", "is here", client.name)
         try:
             await client.live()
         finally:
             self._clients.discard(client)
+            self.journal.note("note", "has gone", client.name)
+
+    def _name(self, socket: WebSocket) -> str:
+        """`desk 1`, `phone 2`: short enough for the log, and enough to tell two people apart."""
+        self._count += 1
+        return f"{'phone' if 'Mobi' in socket.headers.get('user-agent', '') else 'desk'} {self._count}"
 
     async def _obey(self, client: Client, message: Set | Command | Say) -> None:
         if isinstance(message, Set):
@@ -81,6 +113,7 @@ class Desk:
         elif isinstance(message, Say):
             await self._say(client, message)
         elif message.name in self._commands:
+            self.journal.note("note", message.name.replace("/", " "), client.name)
             try:
                 await asyncio.to_thread(self._commands[message.name])
             except LiveLatentError as error:
@@ -94,16 +127,18 @@ class Desk:
             if act is None:
                 raise ControlError(f"there is no address {message.address!r}")
             # Some read or write a small file.
-            answer = await asyncio.to_thread(act, message.args, None)
+            answer = await asyncio.to_thread(act, message.args, client.name)
         except LiveLatentError as error:
             client.complain(str(error), message.address)
             return
+        if message.address.startswith("cue/") and answer is None:
+            self.journal.note("note", " ".join(map(str, (message.address, *message.args))), client.name)
         if answer is not None:
             client.tell(f"said.{message.address}", Said(message.address, answer))
 
     def _set(self, client: Client, message: Set) -> None:
         try:
-            self._store.set_many(message.values, message.seconds or None)
+            self._store.set_many(message.values, message.seconds or None, origin=client.name)
         except LiveLatentError as error:
             # The page has moved its controls already: tell it where the values really are.
             true = {name: value for name, value in self._store.values().items() if name in message.values}
@@ -119,29 +154,61 @@ class Desk:
             first = not self._news
             self._news[setting.name] = setting
         if first:
-            try:
-                self._loop.call_soon_threadsafe(self._loop.call_later, CHANGES_PERIOD_S, self._spread)
-            except RuntimeError:
-                pass  # the loop has closed: nobody is left to be told
+            self._post(lambda: self._loop.call_later(CHANGES_PERIOD_S, self._spread))
+
+    def _did(self, kind: str, what: str, origin: object) -> None:
+        """The director's listener, on any thread, on a frame's way too."""
+        self._post(lambda: self.journal.did(kind, what, origin))
+
+    def _post(self, job: Callable[[], object]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(job)
+        except RuntimeError:
+            pass  # the loop has closed: nobody is left to be told
 
     def _spread(self) -> None:
         with self._lock:
             news, self._news = self._news, {}
         for name, setting in news.items():
             seconds = {name: setting.over_s} if setting.over_s else {}
-            self._tell_all(f"change.{name}", Change({name: setting.value}, seconds))
+            self._tell_all(f"change.{name}", Change({name: setting.value}, seconds, who(setting.origin)))
+            self.journal.moved(setting)
 
     def _tell_all(self, key: str, message: ToPage) -> None:
         for client in self._clients:
             client.tell(key, message)
 
-    # Figures
+    # Ticks
 
     async def _tick(self) -> None:
+        count = 0
         while True:
-            await asyncio.sleep(STATS_PERIOD_S)
-            if self._clients:
-                self._tell_all("stats", self._stats())
+            await asyncio.sleep(TICK_S)
+            count += 1
+            if self.board is not None and self._clients:
+                await self._look_at(self.board, count % FOLDER_TICKS == 0)
+            if count % STATS_TICKS == 0:
+                self._figures(count)
+            for entry in self.journal.fresh():
+                self._tell_all(f"log.{entry.number % LOG_KEYS}", Log((entry,)))
+
+    async def _look_at(self, board: Board, folders: bool) -> None:
+        if board.turn():
+            self._tell_all("cues", board.cues)
+        if (folders or board.stale) and await asyncio.to_thread(board.read):
+            self._tell_all("offer", board.offer)
+
+    def _figures(self, count: int) -> None:
+        if not self._clients:
+            return
+        stats = self._stats()
+        self._tell_all("stats", stats)
+        if count % DETAIL_TICKS == 0:
+            self._tell_all("detail", detail(self._metrics))
+        error = str(stats.readings["/error"])
+        if error and error != self._error:
+            self.journal.note("error", error)
+        self._error = error
 
     def _stats(self) -> Stats:
         return Stats(readings(self._metrics.snapshot()))

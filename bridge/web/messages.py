@@ -92,6 +92,81 @@ class Figure(msgspec.Struct, frozen=True):
     doc: str
 
 
+class LookCard(msgspec.Struct, frozen=True):
+    """A look; its picture is at `/look.jpg?name=<name>&at=<picture>`."""
+
+    name: str
+    own: bool
+    picture: int
+    """When it was taken, in milliseconds; 0 if there is none."""
+
+
+class Offer(msgspec.Struct, tag_field="type", tag="offer", frozen=True):
+    """What can be recalled and put on."""
+
+    looks: tuple[LookCard, ...]
+    shows: tuple[str, ...]
+
+
+class CueCard(msgspec.Struct, frozen=True):
+    """A cue, as bridge/show/cues.py has it; a nameless one is called by its look."""
+
+    name: str
+    look: str
+    move: float | str
+    curve: str
+    wait: float | str
+    next: str
+    times: int
+    quantise: str
+    own: tuple[str, ...]
+    """The parameters and schedules that it sets over its look."""
+
+
+class Cues(msgspec.Struct, tag_field="type", tag="cues", frozen=True):
+    """The cue list that is on, and how it stands; the time until the next cue is among the readings."""
+
+    show: str = ""
+    title: str = ""
+    loop: bool = False
+    cues: tuple[CueCard, ...] = ()
+    on: int = -1
+    then: int = -1
+    asked: int = -1
+    """Fired by a hand, and waiting for its beat."""
+    held: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of the log. An entry that comes again, by its number, has changed."""
+
+    number: int
+    at: float
+    """Seconds since 1970."""
+    kind: str
+    """error, warning, look, cue, move or note."""
+    text: str
+    who: str
+
+
+class Log(msgspec.Struct, tag_field="type", tag="log", frozen=True):
+    entries: tuple[Entry, ...]
+
+
+class Detail(msgspec.Struct, tag_field="type", tag="detail", frozen=True):
+    """What the meters show beyond the readings (bridge/web/figures.py)."""
+
+    stages: dict[str, tuple[float, float]]
+    """Median and 99 % of each part of a frame's way, in milliseconds and in its order."""
+    edges: tuple[float, ...]
+    latencies: tuple[int, ...]
+    """Histogram of the last frames: how many up to each edge."""
+    memory: tuple[float, float]
+    """Of the graphics card, in GiB: what the worker holds, and all there is; zeros where there is none."""
+    lost: dict[str, int]
+    """Counters that are not zero of what was dropped, refused or mended."""
+
+
 class Hello(msgspec.Struct, tag_field="type", tag="hello", frozen=True):
     """First message of a connection: everything that the page draws itself from."""
 
@@ -101,6 +176,8 @@ class Hello(msgspec.Struct, tag_field="type", tag="hello", frozen=True):
     figures: tuple[Figure, ...]
     values: dict[str, Value]
     commands: tuple[str, ...]
+    you: str
+    """This page's name in the log."""
 
 
 class Change(msgspec.Struct, tag_field="type", tag="change", frozen=True):
@@ -109,6 +186,8 @@ class Change(msgspec.Struct, tag_field="type", tag="change", frozen=True):
     values: dict[str, Value]
     seconds: dict[str, float]
     """How long it takes them to get there, for those that do not jump."""
+    by: str = ""
+    """Who moved them: a page's name, `OSC <address>`; empty for a look, a cue, the bridge itself."""
 
 
 class Stats(msgspec.Struct, tag_field="type", tag="stats", frozen=True):
@@ -131,7 +210,7 @@ class Said(msgspec.Struct, tag_field="type", tag="said", frozen=True):
     args: tuple[str | float, ...]
 
 
-ToPage = Hello | Change | Stats | Problem | Said
+ToPage = Hello | Change | Stats | Detail | Offer | Cues | Log | Problem | Said
 
 
 @dataclass(frozen=True, slots=True)

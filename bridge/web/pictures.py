@@ -23,6 +23,7 @@ from bridge.web.messages import HEADER, PROTOCOL, SHELVES, Packet, Shelf
 QUALITY = 85
 MAX_SIDE = 1280
 """Larger pictures are shrunk for the page; what goes to the other sinks is untouched."""
+THUMBNAIL_SIDE = 256
 FULL_CHROMA_PIXELS = 640 * 640
 """Up to here colours keep their full resolution (neon edges show it); above, bandwidth matters more."""
 IN_FLIGHT = 3
@@ -57,6 +58,12 @@ def shrink(pixels: Pixels, side: int = MAX_SIDE) -> Pixels:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
     return small
+
+
+def thumbnail(preview: PreviewHub) -> bytes | None:
+    """The newest output, small, as JPEG; None while there is none."""
+    frame = preview.newest("output")
+    return encode_jpeg(shrink(frame.pixels, THUMBNAIL_SIDE), 80) if frame is not None else None
 
 
 class Seat:

@@ -1,4 +1,4 @@
-"""What the server answers: the page's own files, the newest picture as a still, and the WebSocket."""
+"""What the server answers: the page's own files, the newest picture, the looks' pictures, and the WebSocket."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from bridge.errors import ControlError
 from bridge.preview import PreviewHub
 from bridge.web.access import Guard
 from bridge.web.desk import Desk
@@ -67,8 +68,25 @@ def _stills(preview: PreviewHub) -> list[Route]:
     return [still_of(kind) for kind in STILLS]
 
 
+def _look(desk: Desk) -> Route:
+    """`/look.jpg?name=NAME`: the picture beside a look. The page adds when it was taken, so that it may be kept."""
+
+    async def look(request: Request) -> Response:
+        name = request.query_params.get("name", "")
+        try:
+            jpeg = await asyncio.to_thread(desk.board.picture, name) if desk.board is not None else None
+        except ControlError:
+            jpeg = None
+        if jpeg is None:
+            return PlainTextResponse("This look has no picture.\n", 404)
+        headers = {"Cache-Control": "private, max-age=604800"} if "at" in request.query_params else {}
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
+
+    return Route("/look.jpg", look, methods=["GET"])
+
+
 def make_app(desk: Desk, preview: PreviewHub, token: str, hosts: Collection[str]) -> ASGIApp:
     """The whole application, behind its guard."""
     routes = [Route(path, _static, methods=["GET"]) for path in static_files()]
-    app = Starlette(routes=[*routes, *_stills(preview), WebSocketRoute("/ws", desk.serve)])
+    app = Starlette(routes=[*routes, *_stills(preview), _look(desk), WebSocketRoute("/ws", desk.serve)])
     return Guard(app, token, hosts)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +14,9 @@ import numpy as np
 import pytest
 import simplejpeg
 from support.stage import Stage, picture
+from support.visitor import DEADLINE_S, Visitor, hear, say
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from bridge.config import Config, LanConfig, WebConfig
 from bridge.errors import ConfigError, WorkerError
@@ -26,8 +25,6 @@ from bridge.web import pictures
 from bridge.web.messages import HEADER, MAX_MESSAGE_BYTES
 from bridge.web.pictures import IN_FLIGHT, encode_jpeg
 from pipelines.params import table
-
-DEADLINE_S = 10.0
 
 
 def _fail() -> None:
@@ -47,63 +44,9 @@ def stage(calls: list[str]) -> Iterator[Stage]:
     stage.stop()
 
 
-class Visitor:
-    """A program that talks to the server as it likes."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.port = stage.server.port
-        self.token = urlsplit(stage.server.url).query.removeprefix("token=")
-        self.host = f"127.0.0.1:{self.port}"
-
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
-        try:
-            connection.putrequest(method, path, skip_host=True)
-            for key, value in {"Host": self.host, **headers}.items():
-                connection.putheader(key, value)
-            connection.endheaders()
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
-        finally:
-            connection.close()
-
-    def cookie(self) -> str:
-        _, headers, _ = self.get(f"/?token={self.token}")
-        return headers["set-cookie"].partition(";")[0]
-
-    def talk(self, host: str | None = None, **headers: str) -> ClientConnection:
-        """An open WebSocket; the token goes into the cookie unless `headers` say otherwise."""
-        headers.setdefault("Cookie", f"livelatent={self.token}")
-        return connect(
-            f"ws://{host or self.host}/ws",
-            sock=socket.create_connection(("127.0.0.1", self.port), DEADLINE_S),
-            additional_headers=headers,
-            max_size=None,
-            open_timeout=DEADLINE_S,
-            close_timeout=1,
-            compression=None,
-        )
-
-
 @pytest.fixture
 def visitor(stage: Stage) -> Visitor:
     return Visitor(stage)
-
-
-def say(page: ClientConnection, **message: Any) -> None:
-    page.send(json.dumps(message))
-
-
-def hear(page: ClientConnection, kind: str, test: Callable[[dict[str, Any]], bool] = lambda message: True) -> Any:
-    """The next message of this type that passes the test; pictures and others are passed over."""
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        data = page.recv(timeout=DEADLINE_S)
-        if isinstance(data, str):
-            message = json.loads(data)
-            if message["type"] == kind and test(message):
-                return message
-    raise AssertionError(f"no such {kind}")
 
 
 def see(page: ClientConnection, shelf: int) -> tuple[tuple[Any, ...], np.ndarray[Any, Any]]:
@@ -254,7 +197,7 @@ def test_the_hello_describes_everything(stage: Stage, visitor: Visitor) -> None:
         assert [row["name"] for row in hello["table"]] == list(table())
         assert hello["values"]["seed"] == 77
         assert [figure["address"] for figure in hello["figures"]] == [row.address for row in (*READINGS, *SHOW)]
-        assert hello["commands"] == ["reset", "broken"]
+        assert hello["commands"] == ["cue/go", "cue/back", "tap", "reset", "broken"]
 
 
 def test_a_move_reaches_the_store_and_every_other_page(stage: Stage, visitor: Visitor) -> None:

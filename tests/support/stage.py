@@ -17,6 +17,7 @@ from bridge.preview import PreviewHub
 from bridge.show.acts import Acts
 from bridge.show.director import Director
 from bridge.store import ParamStore
+from bridge.web.pictures import thumbnail
 from bridge.web.server import WebServer
 from pipelines.params import Params
 
@@ -44,9 +45,9 @@ class Stage:
         self.store = ParamStore(Params(), {"models": lambda: MODELS, **none})
         self.metrics = Metrics()
         self.hub = PreviewHub()
-        self.commands = commands or {}
-        self.director = Director(self.store, self.metrics)
+        self.director = Director(self.store, self.metrics, picture=lambda: thumbnail(self.hub))
         self.acts = Acts(self.director)
+        self.commands = {**self.acts.commands, **(commands or {})}
         self.server = self._serve()
         self._stopped = threading.Event()
         self._painter: threading.Thread | None = None
@@ -81,7 +82,7 @@ class Stage:
         }
         for shelf, pixels in pictures.items():
             stamps = Stamps(at - 40 * MS, at - 39 * MS, at - 38 * MS, at - MS)
-            self.hub.publish(shelf, Frame(pixels, seq, stamps, version=self.store.snapshot().version))
+            self.hub.publish(shelf, Frame(pixels, seq, stamps, version=self.director.snapshot().version))
 
     def play(self, fps: float = 60, side: int = 256, frames: int = 120) -> None:
         """Publish moving pictures, and figures that fit them, until the end."""
@@ -99,8 +100,10 @@ class Stage:
         seq, due = 0, time.monotonic()
         while not self._stopped.is_set():
             self.publish(seq, input=inputs[seq % count], output=outputs[seq % count])
+            self.director.tick()
             self.metrics.observe("latency", 38 + 4 * np.sin(seq / 9) + (seq % 37 == 0) * 9)
-            self.metrics.observe("frame", 36.0)
+            for name, took in {"fed": 0.3, "wait": 1.2, "frame": 36.0, "out": 0.6}.items():
+                self.metrics.observe(name, took)
             self.metrics.gauge("age", 12.0)
             seq, due = seq + 1, due + 1 / fps
             self._stopped.wait(max(0, due - time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from bridge.clock import NS
@@ -16,7 +17,7 @@ FRAME_S = 1 / 60
 
 
 class Theatre:
-    def __init__(self, **initial: object) -> None:
+    def __init__(self, picture: Callable[[], bytes | None] = lambda: None, **initial: object) -> None:
         self.at_ns = T0 + 10**15  # later than the clock that the store was made with
         self.metrics = Metrics()
         self.store = ParamStore(
@@ -24,7 +25,7 @@ class Theatre:
             {kind: lambda: ("none",) for kind in ("controlnets", "loras", "ipadapters")}
             | {"models": lambda: ("pocket",)},
         )  # type: ignore[arg-type]
-        self.director = Director(self.store, self.metrics, lambda: self.at_ns)
+        self.director = Director(self.store, self.metrics, lambda: self.at_ns, picture)
         self.frame()
 
     def frame(self) -> Params:

@@ -82,6 +82,31 @@ def test_cues_over_osc(port: Port) -> None:
     assert again.theatre.director.playing().show.cue[0].wait == "2 bars"
 
 
+def test_a_list_begins_with_its_first_cue_and_is_put_in_order(port: Port) -> None:
+    with pytest.raises(LiveLatentError, match="no show is loaded"):
+        port.say("/ll/cue/insert", 1, "low")
+    for name in ("calm", "low", "crisp"):
+        port.say("/ll/cue/insert", 0, name)
+    port.say("/ll/cue/go")
+    assert port.theatre.frame().strength == 0.5
+    port.say("/ll/cue/move", 3, 1)
+    port.say("/ll/cue/move", "2", 3)
+    assert port.say("/ll/cue/list") == ("crisp", "low", "calm")
+    port.say("/ll/show/save", "three")
+    assert port.theatre.director.playing().show.name == "three"
+    port.say("/ll/show/new")
+    with pytest.raises(LiveLatentError, match="no show is loaded"):
+        port.say("/ll/cue/list")
+    assert port.theatre.gauge("cue") == ""
+
+
+def test_who_asked_for_a_look_is_told_its_values_too(port: Port) -> None:
+    seen: list[object] = []
+    port.theatre.store.watch(lambda setting: seen.append((setting.name, setting.origin)))
+    port.say("/ll/look/recall", "low")
+    assert seen == [("strength", None)]
+
+
 def test_schedules_and_inputs_over_osc(port: Port) -> None:
     port.say("/ll/schedule/control/1/weight", "map bass 0 2")
     port.say("/ll/schedule/strength", "0:(0), 10:(1)", 20.0)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.theatre import Theatre, write_look
 
 from bridge.errors import ConfigError, ControlError
 from bridge.load_config import load_config, looks, read_file
-from bridge.show.looks import Library, Look, as_toml, saved_rows
+from bridge.show.looks import MAX_PICTURE_BYTES, Library, Look, as_toml, saved_rows
+from bridge.web.pictures import encode_jpeg
 from engines import paths
 from pipelines.params import Params, table
 
@@ -55,6 +57,33 @@ def test_a_look_of_the_users_own_goes_before_ours_and_can_be_deleted() -> None:
         library.delete("calm")
     with pytest.raises(ControlError, match="is not there"):
         library.delete("nobody")
+
+
+def test_a_saved_look_has_its_picture_beside_it_and_loses_it_with_it() -> None:
+    jpeg = encode_jpeg(np.full((8, 8, 3), 90, np.uint8))
+    theatre = Theatre(picture=lambda: jpeg)
+    library = theatre.director.looks
+    theatre.director.save("mine")
+    assert library.picture("mine") == jpeg
+    (card,) = [card for card in library.cards() if card.name == "mine"]
+    assert card.own
+    assert card.picture > 0
+    # Saved again while there is no picture: an old one would lie.
+    theatre.director._picture = lambda: None
+    theatre.director.save("mine")
+    assert library.picture("mine") is None
+    theatre.director._picture = lambda: jpeg
+    theatre.director.save("mine")
+    theatre.director.delete("mine")
+    assert [p.name for p in (paths.home() / "looks").iterdir()] == []
+    with pytest.raises(ControlError):
+        library.picture("../../token")
+
+
+@pytest.mark.parametrize("data", [b"<svg onload=alert(1)>", b"", b"\xff\xd8\xff" + bytes(MAX_PICTURE_BYTES)])
+def test_only_a_small_jpeg_is_a_picture(data: bytes) -> None:
+    write_look("low", "[params]\nstrength = 0.1\n").with_suffix(".jpg").write_bytes(data)
+    assert Library().picture("low") is None
 
 
 def test_a_changed_file_is_read_again() -> None:
