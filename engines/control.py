@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engines.base import NetSpec, TensorSpec
 from engines.errors import ModelError, first_line
+from engines.idle import leave_out
 from engines.weights import CLASSES, check_net
 
 Shape = tuple[int, int, int]
@@ -93,6 +94,7 @@ class ControlLoader:
             local_files_only=True,
             variant=variant or None,
         )
+        leave_out(net)
         net = net.eval().requires_grad_(False).to(device=self._device, memory_format=torch.channels_last)
         return EagerControlNet(net, self._dtype, self._spec())
 
