@@ -70,7 +70,7 @@ class App:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
         self.hints = HintOutput(config.hint_sinks, self.context)
         source = make_source(config.source, self.context)
-        self.own = OwnFeeds(config.control_sources.by_unit(), self.context)
+        self.own = OwnFeeds(config.own_sources(), self.context)
         worker = config.worker
         self.spec = StreamSpec(
             engine=worker.engine, device=worker.device, dtype=worker.dtype, threads=worker.threads, fake=worker.fake

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pipelines.spec import Device, DType, Engine
+from pipelines.spec import IMAGE, Device, DType, Engine
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
@@ -82,6 +82,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     hint_sinks: tuple[str, ...] = ()
     """Where the hint goes that `hint_preview` names; the page shows it anyway."""
     control_sources: ControlSources = ControlSources()
+    image_source: str = ""
+    """A source of the image prompt's own, for `ip/source` stream; empty for none."""
     every_frame: bool = False
     """Paint every frame of the source however long it takes, instead of keeping up with the clock. Always so when a
     movie or folder is turned into movie files and nothing else looks on."""
@@ -100,6 +102,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     web: WebConfig = WebConfig()
     lan: LanConfig = LanConfig()
     worker: WorkerConfig = WorkerConfig()
+
+    def own_sources(self) -> dict[int, str]:
+        """Of control units, by number, and of the image prompt (IMAGE)."""
+        image = {IMAGE: self.image_source} if self.image_source else {}
+        return {**image, **self.control_sources.by_unit()}
 
 
 def settled(config: Config) -> Config:

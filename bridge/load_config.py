@@ -235,7 +235,7 @@ def _convert(kind: Any, leaf: _Leaf) -> Any:
 def _check_drivers(leaves: _Leaves) -> None:
     source, sinks = leaves.get(("source",)), leaves.get(("sinks",))
     hints = leaves.get(("hint_sinks",))
-    own = [leaf for path, leaf in leaves.items() if path[0] == "control_sources" and leaf.value]
+    own = [leaf for path, leaf in leaves.items() if path[0] in ("control_sources", "image_source") and leaf.value]
     for leaf, texts, known in (
         (source, (source.value,) if source else (), SOURCES),
         (sinks, sinks.value if sinks else (), SINKS),

@@ -1,4 +1,7 @@
-"""Streams that control units have to themselves: each its own source, thread and ring; nobody waits for any of them."""
+"""Streams that control units and the image prompt have to themselves.
+
+Each has its own source, thread and ring; nobody waits for any of them.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,25 @@ from bridge.frame import MAX_PIXELS, Frame
 from bridge.metrics import Renamed
 from bridge.preview import PreviewHub
 from bridge.ring import RingWriter
+from pipelines.spec import IMAGE
 
 WAIT_S = 0.2
 
 
-def _renamed(number: int) -> Callable[[str], str]:
-    """What a driver calls `source`, under the unit's name: `control1.errors`."""
-    return lambda name: f"control{number}{name.removeprefix('source')}" if name.startswith("source") else name
+def _renamed(prefix: str) -> Callable[[str], str]:
+    """What a driver calls `source`, under that name: `control1.errors`."""
+    return lambda name: f"{prefix}{name.removeprefix('source')}" if name.startswith("source") else name
 
 
 class OwnFeed:
-    """One unit's stream, from its source to its ring. A source that is gone is opened again; its last picture stays."""
+    """One such stream, from its source to its ring. A source that is gone is opened again; its last picture stays."""
 
     def __init__(self, number: int, text: str, context: Context) -> None:
         """Raises ConfigError and DriverError as `make_source` does."""
         self.number = number
-        self.metrics = Renamed(context.metrics, _renamed(number), f"control unit {number}'s stream")
+        unit = (f"control{number}", f"control unit {number}")
+        prefix, whose = ("image", "the image prompt") if number == IMAGE else unit
+        self.metrics = Renamed(context.metrics, _renamed(prefix), f"{whose}'s stream")
         alone = Context(context.config, self.metrics, PreviewHub(), context.main_tasks)
         self._source = SourceThread(make_source(text, alone), self.metrics, alone.preview)
         self._ring = RingWriter.create(MAX_PIXELS * 4)
@@ -85,7 +91,8 @@ class OwnFeeds:
     """Those of a run; none is the usual number."""
 
     def __init__(self, sources: dict[int, str], context: Context) -> None:
-        """`sources`: unit number → `name:target?options`. Raises ConfigError and DriverError; leaves nothing open."""
+        """`sources`: unit number, or IMAGE → `name:target?options`. Raises ConfigError and DriverError; leaves
+        nothing open."""
         self.feeds: list[OwnFeed] = []
         try:
             for number, text in sorted(sources.items()):
@@ -96,7 +103,7 @@ class OwnFeeds:
 
     @property
     def rings(self) -> dict[int, str]:
-        """Unit number → the name of its ring."""
+        """Unit number, or IMAGE → the name of its ring."""
         return {feed.number: feed.ring for feed in self.feeds}
 
     def begin(self) -> None:

@@ -1,4 +1,5 @@
-"""The worker's end of the streams that control units have to themselves: newest picture, never waited for."""
+"""The worker's end of the streams that control units and the image prompt have to themselves: newest picture, never
+waited for."""
 
 from __future__ import annotations
 
@@ -8,14 +9,15 @@ from bridge.clock import MS, now_ns
 from bridge.errors import WireError
 from bridge.ring import RingReader
 from pipelines.params import Params
-from pipelines.spec import Stream
+from pipelines.spec import IMAGE, Stream
 
 
 class OwnView:
-    """One ring a unit. All but `add_to` belong to the thread that paints."""
+    """One ring each. All but `add_to` belong to the thread that paints."""
 
     def __init__(self, rings: Mapping[int, str]) -> None:
-        """`rings`: unit number → name. A ring outlives its workers, so that an heir finds the newest picture there."""
+        """`rings`: unit number, or IMAGE → name. A ring outlives its workers, so that an heir finds the newest picture
+        there."""
         self._rings = {number: RingReader(name) for number, name in rings.items()}
         self._captured: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
@@ -23,12 +25,12 @@ class OwnView:
         """Pictures that came and went between two looks; and those that were not whole."""
 
     def look(self, stream: Stream, params: Params) -> None:
-        """Show `stream` what is new for units whose source is `stream`. A ring that nobody wants is left unread."""
+        """Show `stream` what is new for those whose source is `stream`. A ring that nobody wants is left unread."""
         if not self._rings:
             return
-        units = params.units()
+        sources = {IMAGE: params.ip_source, **{n: unit.source for n, unit in enumerate(params.units(), 1)}}
         for number, ring in self._rings.items():
-            if units[number - 1].source == "stream":
+            if sources[number] == "stream":
                 self._take(stream, number, ring)
             else:
                 self._numbers.pop(number, None)
@@ -48,18 +50,20 @@ class OwnView:
         self._captured[number] = got.frame.stamps.captured
 
     def add_to(self, notes: dict[str, float | str]) -> dict[str, float | str]:
-        """Telemetry with how old each unit's picture is, which `control.state` says too. From any thread."""
+        """Telemetry with how old each picture is, which `control.state` and `ip.state` say too. From any thread."""
         if not self._rings:
             return notes
         at, captured = now_ns(), dict(self._captured)
-        ages = ", ".join(
-            f"{number} stream {(at - captured[number]) / MS:.0f} ms" if number in captured else f"{number} stream waits"
+        ages = {
+            number: f"stream {(at - captured[number]) / MS:.0f} ms" if number in captured else "stream waits"
             for number in self._rings
-        )
+        }
+        units = ", ".join(f"{number} {age}" for number, age in ages.items() if number != IMAGE)
         return {
             **notes,
-            "control.state": ", ".join(filter(None, (str(notes.get("control.state", "")), ages))),
-            "control.streams": ages,
+            "control.state": _joined(notes, "control.state", units),
+            "ip.state": _joined(notes, "ip.state", ages.get(IMAGE, "")),
+            "control.streams": units,
             "control.overtaken": float(self.overtaken),
             "control.broken": float(self.broken),
         }
@@ -67,3 +71,7 @@ class OwnView:
     def close(self) -> None:
         for ring in self._rings.values():
             ring.close()
+
+
+def _joined(notes: dict[str, float | str], name: str, more: str) -> str:
+    return ", ".join(filter(None, (str(notes.get(name, "")), more)))

@@ -10,6 +10,7 @@ from bridge.load_config import Layer, load_config, parse_value, read_file
 
 FLAGS: dict[str, tuple[str, ...]] = {
     "--source": ("source",),
+    "--image-source": ("image_source",),
     "--frames": ("frames",),
     "--look": ("look",),
     "--show": ("show",),
@@ -55,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N=SPEC",
         help="a source of control unit N's own, such as 1=movie:depth.mp4; again for more",
     )
+    add("--image-source", metavar="SPEC", help="a source of the image prompt's own, such as camera:1")
     add("--model", metavar="ID", help="a model of `livelatent models list`")
     add("--prompt", metavar="TEXT", help="what the picture becomes")
     add("--size", metavar="WxH", help="size of the painted picture, in multiples of 64")

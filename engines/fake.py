@@ -22,6 +22,8 @@ CELL = 4
 COLUMNS, ROWS = 8, 5
 """One byte a row, most significant bit first: four of the version (modulo 2^32), big-endian, and one that checks."""
 CODE_WIDTH, CODE_HEIGHT = COLUMNS * CELL, ROWS * CELL
+LAST_PATCH = 5
+"""Where the image prompt's picture is shown, after four control units'."""
 
 Pixels = NDArray[np.uint8]
 
@@ -114,7 +116,8 @@ class FakeStream:
         else:
             self._paint(pixels, shown)
         for number, colour in self._own.items():
-            self._picture[-CODE_WIDTH:, (number - 1) * CODE_WIDTH : number * CODE_WIDTH] = colour
+            at = (number or LAST_PATCH) * CODE_WIDTH
+            self._picture[-CODE_WIDTH:, at - CODE_WIDTH : at] = colour
         self._stamp(shown.version)
         self._hint = np.full_like(self._picture, 40 * shown.hint_preview) if shown.hint_preview else None
         left = until - time.perf_counter()
@@ -123,7 +126,8 @@ class FakeStream:
         return self._picture
 
     def show(self, number: int, pixels: Pixels) -> None:
-        """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit."""
+        """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit; the
+        image prompt's, number 0, comes last."""
         mean = np.array(cv2.mean(pixels)[: pixels.shape[2]][:3])
         self._own[number] = mean.round().astype(np.uint8)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from engines.base import ImageAdapter, ImageBlocks, ImagePrompt
-from pipelines.params import Params
+from pipelines.params import Params, PromptCurve
+from pipelines.promptlang.blend import eased
 
 
 class ImageMode(NamedTuple):
@@ -18,6 +19,15 @@ class ImageMode(NamedTuple):
     build: int
     """Which loading of it: another one has other buffers."""
     blocks: ImageBlocks
+
+
+class Fade(NamedTuple):
+    """From one picture to another."""
+
+    old: Tensor
+    new: Tensor
+    began: float
+    seconds: float
 
 
 class ImageKnobs:
@@ -30,6 +40,7 @@ class ImageKnobs:
         self._adapter: ImageAdapter | None = None
         self._name, self._build = "", 0
         self._rows: Tensor | None = None
+        self._fade: Fade | None = None
         self._views: dict[tuple[int, ImageBlocks], ImagePrompt] = {}
         self.changes = 0
         """How often another picture, or none, came up."""
@@ -39,18 +50,34 @@ class ImageKnobs:
         """The adapter in use; empty for none."""
         return self._name
 
-    def take(self, name: str, adapter: ImageAdapter, rows: Tensor) -> None:
-        """Between frames: read this from now on, [2, adapter.size], the negative side's row first."""
+    def take(self, name: str, adapter: ImageAdapter, rows: Tensor, now: float = 0.0, seconds: float = 0.0) -> None:
+        """Between frames: read this from now on, [2, adapter.size], the negative side's row first; on the way for
+        `seconds` from what is read now, if the same adapter read that."""
         self.changes += 1
+        self._fade = None
         if adapter is self._adapter and self._rows is not None:
-            self._rows.copy_(rows)
+            if seconds > 0.0:
+                self._fade = Fade(self._rows.clone(), rows.clone(), now, seconds)
+            else:
+                self._rows.copy_(rows)
             return
         self._adapter, self._name, self._rows = adapter, name, rows.clone()
         self._build += 1
         self._views.clear()
 
+    def travel(self, now: float, curve: PromptCurve) -> None:
+        """Between frames: go on towards what was taken last. Keys and values are linear in what is read of a picture,
+        so that half way is both pictures half."""
+        if self._fade is None or self._rows is None:
+            return
+        fade, way = self._fade, min(1.0, max(0.0, (now - self._fade.began) / self._fade.seconds))
+        torch.lerp(fade.old, fade.new, eased(way, curve), out=self._rows)
+        if way == 1.0:
+            self._fade = None
+
     def drop(self) -> None:
         """Read no picture any more."""
+        self._fade = None
         if self._rows is not None:
             self._adapter, self._rows, self._name = None, None, ""
             self._views.clear()

@@ -15,9 +15,10 @@ from engines.base import ImageAdapter
 from engines.modelfile import NO_ADAPTER
 from pipelines.image import ImageKnobs
 from pipelines.looker import Job, Looker
-from pipelines.own import IMAGE, OwnPictures
+from pipelines.own import OwnPictures
 from pipelines.params import Params
 from pipelines.shelf import Shelf
+from pipelines.spec import IMAGE
 
 
 class ImagePrompter:
@@ -53,8 +54,9 @@ class ImagePrompter:
             self.reset()  # nothing is encoded while nothing acts, and what moved must not come back as it was
         seen = self.looker.fetch()
         if seen is not None and seen.job is self._job:
-            self._knobs.take(seen.job.name, seen.job.adapter, seen.rows)
+            self._knobs.take(seen.job.name, seen.job.adapter, seen.rows, now, params.ip_fade)
             self._taken_at = seen.job.at
+        self._knobs.travel(now, params.prompt_curve)
         self._age = (now - self._taken_at) * 1e3 if self._knobs.name and _acts(params) else 0.0
 
     def look(self, params: Params, own: OwnPictures, frame: Tensor, last: Tensor | None, now: float) -> None:

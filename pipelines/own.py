@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from pipelines.params import ControlSource, ImageSource, Unit
+from pipelines.spec import IMAGE
 from pipelines.transfer import Pixels, Transfer
-
-IMAGE = 0
-"""The image prompt's number, where control units have theirs from 1."""
 
 
 class OwnPictures:

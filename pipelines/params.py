@@ -217,6 +217,8 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Which picture: the input, a stream of its own, the input as it was when still was chosen, or the last picture."""
     ip_rate: Annotated[float, Row("image prompt", "live", 0, 30, "1/s", "square")] = 2.0
     """How often a second a picture that moves is read anew, at most; 0 keeps what was read last."""
+    ip_fade: Annotated[float, Row("image prompt", "live", 0, 60, "s", "square")] = 0.5
+    """What is read of another picture fades in over this time; what moves travels from one reading to the next."""
     ip_block: Annotated[ImageBlocks, Row("image prompt", "live")] = "all"
     """What of the picture counts, in SDXL: all of it, its style alone, or its layout alone."""
 

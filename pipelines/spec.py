@@ -13,6 +13,8 @@ from pipelines.params import Params
 Engine = Literal["auto", "eager", "openvino", "fake"]
 Device = Literal["auto", "cpu", "cuda", "mps", "intel"]
 DType = Literal["auto", "fp32", "bf16", "fp16"]
+IMAGE = 0
+"""The image prompt's number where pictures come to control units, which have theirs from 1."""
 
 
 class StreamSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,8 +63,8 @@ class Stream(Protocol):
         a buffer that the next call overwrites. Without `moment` it counts time and frames for itself."""
 
     def show(self, number: int, pixels: NDArray[np.uint8]) -> None:
-        """The newest picture of control unit `number`'s own stream, uint8 (h, w, 1|3|4) of any size; kept until the
-        next. Between frames, on the thread that paints."""
+        """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8
+        (h, w, 1|3|4) of any size; kept until the next. Between frames, on the thread that paints."""
 
     def hint(self) -> NDArray[np.uint8] | None:
         """What the control unit that `hint_preview` names was shown in the last frame, uint8 (spec.height, spec.width,

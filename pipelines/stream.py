@@ -168,7 +168,7 @@ class DiffusionStream:
         self.image.look(params, self._own, frame, last, self._moment.seconds)
 
     def show(self, number: int, pixels: Pixels) -> None:
-        """The newest picture of control unit `number`'s own stream, or of the image prompt's (`own.IMAGE`), uint8
+        """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8
         (h, w, 1 | 3 | 4); held until the next."""
         self._own.show(number, pixels)
         self._shows += 1

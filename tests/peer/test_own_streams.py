@@ -1,11 +1,13 @@
 """Streams that come to control units, hints that leave: real shared memory, ZMQ, processes; only networks are absent.
 
-The fake engine paints the mean colour of unit n's picture as the n-th patch of the lower edge.
+The fake engine paints the mean colour of unit n's picture as the n-th patch of the lower edge, and that of the image
+prompt's as the fifth.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import time
@@ -23,20 +25,23 @@ from bridge.errors import ConfigError
 from bridge.frame import Frame, Stamps
 from bridge.ring import RingReader, RingWriter
 from bridge.wire import encode
-from engines.fake import CODE_WIDTH
+from engines.fake import CODE_WIDTH, LAST_PATCH
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 RED, GREEN, BLUE = (200, 10, 20), (10, 200, 30), (5, 15, 210)
 
 
 class Run:
-    def __init__(self, sources: ControlSources, hint_sinks: tuple[str, ...] = (), **params: object) -> None:
+    def __init__(
+        self, sources: ControlSources, hint_sinks: tuple[str, ...] = (), image: str = "", **params: object
+    ) -> None:
         self.app = App(
             Config(
                 source="scene?size=160x120&fps=60",
                 sinks=("null",),
                 params={"width": 128, "height": 128, "bypass": True, **params},
                 control_sources=sources,
+                image_source=image,
                 hint_sinks=hint_sinks,
                 worker=WorkerConfig(engine="fake", fake={"ms": 2.0}),
                 osc=OscConfig(port=0),
@@ -147,6 +152,17 @@ def test_the_heir_of_a_killed_worker_has_the_newest_picture_though_no_other_come
     mine.until(lambda: mine.app.output.count > count + 3)
     mine.until(lambda: mine.shows(1, GREEN))
     assert mine.metric("control1.frames") == sent
+
+
+def test_the_image_prompt_has_a_stream_of_its_own_beside_the_units(run, writer) -> None:
+    mine = run(ControlSources(), image=f"shm?name={writer.name}", width=192)
+    mine.until(lambda: [writer.write(plain(RED)), mine.metric("image.frames")][-1])
+    assert not mine.shows(LAST_PATCH, RED), "it reads the input"
+    mine.app.store.set_many({"ip_source": "stream"})
+    keep(mine, lambda: writer.write(plain(BLUE)), LAST_PATCH, BLUE)
+    mine.until(lambda: re.fullmatch(r"stream \d+ ms", str(mine.metric("ip.state"))))
+    assert mine.metric("control.streams") == mine.metric("control.state") == ""
+    assert "shared memory" in str(mine.metric("image"))
 
 
 def test_a_source_that_is_not_there_holds_up_nobody_and_is_said(run, tmp_path) -> None:

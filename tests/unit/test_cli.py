@@ -15,6 +15,7 @@ from bridge.load_config import load_config
 from bridge.run_cli import configure, layers
 from bridge.version import __version__
 from engines.paths import home
+from pipelines.spec import IMAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +37,7 @@ def test_every_flag_of_run_reaches_the_config(tmp_path: Path) -> None:
     run = config(
         *("--config", str(file), "--source", "movie:a b.mp4?loop=0", "--sink", "null", "--sink", "zmq"),
         *("--hint-sink", "shm?name=h", "--control-source", "1=scene", "--control-source", "3=shm?name=a=b"),
+        *("--image-source", "camera:1"),
         *("--model", "pocket", "--prompt", "gold, slow", "--size", "512x384", "--set", "mix=0.25", "--set", "pause=1"),
         *("--engine", "fake", "--device", "cpu", "--dtype", "bf16", "--threads", "2", "--every-frame", "--frames", "7"),
         *("--osc-port", "0", "--web-port", "0", "--no-browser", "--lan", "--allow", "10.0.0.0/8"),
@@ -43,6 +45,7 @@ def test_every_flag_of_run_reaches_the_config(tmp_path: Path) -> None:
     assert (run.source, run.sinks) == ("movie:a b.mp4?loop=0", ("null", "zmq"))
     assert run.hint_sinks == ("shm?name=h",)
     assert run.control_sources.by_unit() == {1: "scene", 3: "shm?name=a=b"}
+    assert run.own_sources() == {IMAGE: "camera:1", 1: "scene", 3: "shm?name=a=b"}
     assert (run.every_frame, run.stop_at_end, run.frames) == (True, False, 7)
     worker = run.worker
     assert (worker.engine, worker.device, worker.dtype, worker.threads) == ("fake", "cpu", "bf16", 2)

@@ -15,9 +15,8 @@ from engines.base import Build, DTypeName
 from engines.eager import EagerEngine
 from engines.registry import Registry
 from pipelines.img2img import step
-from pipelines.own import IMAGE
 from pipelines.params import Params
-from pipelines.spec import Moment
+from pipelines.spec import IMAGE, Moment
 from pipelines.stream import DiffusionStream
 from tests.support.imageprompts import EMBEDDING, register, write_adapter, write_encoder
 from tests.support.imageprompts import SIDE as SEEN
@@ -65,7 +64,10 @@ def make(model_folder, parts) -> Iterator[Make]:
 
 
 def ip(**values) -> dict[str, object]:
-    return {f"ip_{name}": value for name, value in {"on": True, "model": "plain", "scale": 1.0, **values}.items()}
+    return {
+        f"ip_{name}": value
+        for name, value in {"on": True, "model": "plain", "scale": 1.0, "fade": 0.0, **values}.items()
+    }
 
 
 def paint(stream: DiffusionStream, frame=FRAME, seconds: float = 0.0, **values):
@@ -176,6 +178,31 @@ def test_the_source_decides_what_is_read(make):
     after = paint(stream, FRAME, 90.0, **last)
     stream.show(IMAGE, before)
     assert apart(after, paint(stream, FRAME, 100.0, **own)) < 0.2, "the picture that came out, but for its rounding"
+
+
+def test_another_picture_fades_in_over_its_time_and_an_adapter_does_not(make):
+    stream = make()
+    quick = {"mode": "txt2img", **ip(source="stream", scale=1.5)}
+    stream.show(IMAGE, FRAME)
+    old = paint(stream, **quick)
+    stream.show(IMAGE, OTHER)
+    new = paint(stream, seconds=5.0, **quick)
+    slow = {**quick, "ip_fade": 4.0}
+
+    def at(seconds: float, **values):
+        return stream(FRAME, Params(prompt_fade=0.0, **slow, **values), Moment(seconds, 0)).copy()
+
+    stream.show(IMAGE, FRAME)
+    assert np.array_equal(paint(stream, seconds=10.0, **slow), new), "it begins with what was there"
+    rows = stream.knobs.image._rows
+    walk = [at(seconds) for seconds in (11.0, 12.0, 13.0)]
+    eased = at(11.0, prompt_curve="ease")
+    away = [apart(picture, new) for picture in walk]
+    assert 0 < apart(eased, new) < away[0] < away[1] < away[2] < apart(old, new)
+    assert np.array_equal(at(14.0), old)
+    assert np.array_equal(at(9.0), old), "it has arrived"
+    assert stream.knobs.image._rows is rows, "in the buffers that a graph holds"
+    assert not np.array_equal(paint(stream, seconds=20.0, **{**slow, "ip_model": "plus"}), old), "other rows: a cut"
 
 
 def test_what_moves_is_read_at_its_rate_and_a_still_once(make, monkeypatch):

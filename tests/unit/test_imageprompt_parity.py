@@ -15,8 +15,8 @@ import torch
 from engines import modelfile
 from engines.base import Build
 from engines.eager import EagerEngine
-from pipelines.own import IMAGE
 from pipelines.params import Params
+from pipelines.spec import IMAGE
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import register as controlnet_tables
 from tests.support.controlnets import write_controlnet
