@@ -2,7 +2,7 @@
 (TemporalNet, Rothenhaeusler 2023), and holds on to it. The denoiser stays as it is.
 
 It acts on the finest level alone, where details are: its other gates stay at zero. So the denoiser's own answer and
-all that leads to its last block are computed once, and learning goes through that block alone.
+all that leads to its last block (`finest.py`) are computed once, and learning goes through that block alone.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from pipelines.coherence.feedback import trust
-from pipelines.pocket import denoise, nets, text
+from pipelines.pocket import denoise, finest, nets, text
 from pipelines.pocket.denoise import Lesson
 from pipelines.pocket.films import Films, estimated
+from pipelines.pocket.finest import Before, Take
 from pipelines.preprocess.warp import warp
 
-KEEP, DETAIL = 0.65, 0.4
+KEEP, DETAIL = 0.5, 0.4
 """How much of the last picture stays, as the answer has it: of what is coarser than COARSE pixels, and of detail, of
 which a mean is soft."""
 COARSE = 4
@@ -33,35 +34,6 @@ LONGEST = 20
 """Frames of a film, at most."""
 TURNED = 0.05
 """How often in a frame somebody turns a knob of a film: another prompt, strength or seed."""
-FINE = 2
-"""Gates of the finest level, those that act."""
-
-
-@dataclass
-class Before:
-    """What comes to the denoiser's last block, without any help."""
-
-    hidden: Tensor
-    skips: tuple[Tensor, ...]
-    emb: Tensor
-
-
-@dataclass
-class Take:
-    """One frame of some films; latents are (n, channels, side, side)."""
-
-    noised: Tensor
-    t: Tensor
-    context: Tensor
-    """(n, tokens, width)."""
-    hint: Tensor
-    """(n, 3, 8 · side, 8 · side) in 0..1."""
-    known: Tensor
-    """Where the unit acts, (n, 1, side, side) in 0..1."""
-    before: Before
-    plain: Tensor
-    """The denoiser's own answer."""
-    answer: Tensor
 
 
 @dataclass
@@ -115,8 +87,25 @@ class Lessons:
         known = trust(flow, reel.source, frame.pictures) * ~fresh[:, None, None, None]
         hint = torch.where(fresh[:, None, None, None], frame.pictures, warp(reel.made, flow, "bicubic").clamp(-1, 1))
         reel.source = frame.pictures
+        return self._take(reel, hint, known)
+
+    @torch.no_grad()
+    def pair(self, number: int, batch: int, side: int) -> Take:
+        """One picture that the denoiser paints twice, from two noises: one is the hint for the other."""
+        rng = np.random.default_rng([self._seed, 1, number])
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 - 1 - number)
+        reel = self._reel(batch, side)
+        self._script(reel, rng, generator)
+        reel.source = reel.films.turn(rng, generator).pictures
+        lesson, _, before = self._unhelped(reel)
+        reel.noise = torch.randn(reel.noise.shape, generator=generator)
+        take = self._take(reel, self._decode(lesson.answer), torch.ones_like(reel.source[:, :1]))
+        take.shown = before.last
+        return take
+
+    def _take(self, reel: Reel, hint: Tensor, known: Tensor) -> Take:
+        """hint (n, 3, 8 · side, 8 · side) in -1..1, known 0..1 of the same size."""
         lesson, context, before = self._unhelped(reel)
-        answer = self._answer(lesson.answer, hint, known)
         place, last = lesson.noised.device, torch.channels_last
         return Take(
             noised=lesson.noised,
@@ -126,7 +115,7 @@ class Lessons:
             known=F.avg_pool2d(known, 8).to(place),
             before=before,
             plain=lesson.answer,
-            answer=answer,
+            answer=self._answer(lesson.answer, hint, known),
         )
 
     @torch.no_grad()
@@ -165,7 +154,7 @@ class Lessons:
         start = denoise.noised(latents, reel.noise.to(latents), t.to(latents.device))
         lesson = Lesson(start, t, *denoise.tokens(self._tokenizer, reel.wishes), start).to(self._net.device)
         context = denoise.understood(self._words, lesson)
-        lesson.answer, before = unhelped(self._net, lesson.noised, lesson.t, context)
+        lesson.answer, before = finest.unhelped(self._net, lesson.noised, lesson.t, context)
         return lesson, context, before
 
     def _answer(self, plain: Tensor, hint: Tensor, known: Tensor) -> Tensor:
@@ -201,66 +190,3 @@ def _soft(x: Tensor) -> Tensor:
 def _around(detail: Tensor) -> Tensor:
     """Its mean square around each place, (n, 1, h / 8, w / 8)."""
     return F.avg_pool2d(F.avg_pool2d(detail.square().mean(1, keepdim=True), 8), 3, 1, 1, count_include_pad=False)
-
-
-@torch.no_grad()
-def unhelped(net: UNet2DConditionModel, noised: Tensor, t: Tensor, context: Tensor) -> tuple[Tensor, Before]:
-    """The denoiser's answer, and what came to its last block on the way."""
-    seen: list[Before] = []
-
-    def look(_: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        del args
-        seen.append(Before(named["hidden_states"], tuple(named["res_hidden_states_tuple"]), named["temb"]))
-
-    hook = net.up_blocks[-1].register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        answer = net(noised, t, context).sample
-    finally:
-        hook.remove()
-    return answer.float(), seen[0]
-
-
-def helped(net: UNet2DConditionModel, control: ControlNetModel, take: Take) -> Tensor:
-    """The denoiser's answer with the ControlNet at weight 1, of which the finest level alone acts."""
-    emb = control.time_embedding(control.time_proj(take.t).to(take.noised.dtype))
-    emb = emb + control.add_embedding(take.context)
-    sample = control.conv_in(take.noised) + control.controlnet_cond_embedding(take.hint)
-    first = control.down_blocks[0].resnets[0](sample, emb)
-    help_ = (control.controlnet_down_blocks[0](sample), control.controlnet_down_blocks[1](first))
-    before = take.before
-    skips = tuple(skip + more * take.known for skip, more in zip(before.skips, help_, strict=True))
-    x = net.up_blocks[-1](before.hidden, skips, before.emb)
-    made: Tensor = net.conv_out(net.conv_act(net.conv_norm_out(x)))
-    return made.float()
-
-
-@torch.no_grad()
-def importance(vae: AutoencoderTiny, latents: Tensor) -> Tensor:
-    """How much each channel of latents (n, channels, h, w) shows in pictures, (channels, 1, 1), 1 on average: most hold
-    detail of which one sees little, and would fill the loss."""
-    still = vae.decode(latents).sample.float()
-    out = []
-    for channel in range(latents.shape[1]):
-        other = latents.clone()
-        other[:, channel] += 0.5
-        out.append((vae.decode(other).sample.float() - still).square().mean().sqrt())
-    seen = torch.stack(out)
-    return (seen / seen.mean())[:, None, None]
-
-
-def loss(made: Tensor, take: Take, weights: Tensor) -> Tensor:
-    """As far as the answer lies off, by what that shows (`importance`)."""
-    off = (made - take.answer) * weights
-    return off.abs().mean() + off.square().mean()
-
-
-def parts(control: ControlNetModel) -> dict[str, nn.Module]:
-    """What of it learns: the gates that act, which have a way to go from zero, and what leads to them. The other gates
-    are closed."""
-    for gate in (*control.controlnet_down_blocks[FINE:], control.controlnet_mid_block):
-        for weight in gate.parameters():
-            nn.init.zeros_(weight)
-    hint = control.controlnet_cond_embedding
-    gates = [*control.controlnet_down_blocks[:FINE], hint.conv_out]
-    rest = [control.conv_in, control.time_embedding, control.add_embedding, control.down_blocks[0].resnets[0]]
-    return {"control": nn.ModuleList([*rest, hint.conv_in, *hint.blocks]), "gates": nn.ModuleList(gates)}

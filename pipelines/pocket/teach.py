@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from diffusers import ControlNetModel
 
-from pipelines.pocket import control, data, hold, nets, sheet
+from pipelines.pocket import control, data, finest, hold, nets, sheet
 from pipelines.pocket.criticrun import CriticRun
 from pipelines.pocket.plan import Plan, Ticker
 from pipelines.pocket.run import Journal, Run, Team
@@ -64,43 +65,81 @@ def train_edge(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> 
 
 
 def train_temporal(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> None:
-    """The TemporalNet, into the model folder as it goes."""
+    """The TemporalNet, into the model folder as it goes. One that is warm goes on with films."""
     net = new_control(plan, model, "temporal")
     ticker = Ticker(journal, "temporal")
     wide = data.scenes(plan.work / "wide.npy", plan.moving, plan.size * 5 // 4, team, ticker)
     lessons = hold.Lessons(wide, model.vae, model.unet, model.words, model.tokenizer, plan.seed + 2)
-    path, minutes = plan.work / "temporal.safetensors", plan.control_minutes
-    run = Run(hold.parts(net), path, plan.control_rate, plan.temporal_steps, team, minutes)
-    kept: deque[hold.Take] = deque(maxlen=plan.again * plan.again)
-    said, errors, weights = time.monotonic(), [], None
+    finest.close(net)
+    stages = [FILMS]
+    if not (plan.warm is not None and (plan.warm / "controlnet_temporal").is_dir()):
+        stages = [READING, PAIRS, FILMS]
+        finest.begin(net, model.unet, float(lessons.pair(0, *plan.crop(0, team.size)).before.last.std()))
+    for stage in stages:
+        _hold(stage, plan, model, net, lessons, team, journal)
+
+
+class Stage(NamedTuple):
+    """A part of the TemporalNet's training."""
+
+    name: str
+    share: float
+    """Of its steps and minutes."""
+    rate: float
+    """Of its rate."""
+
+
+READING, PAIRS, FILMS = Stage("reading", 0.15, 4.0), Stage("pairs", 0.55, 3.0), Stage("films", 0.3, 0.6)
+"""What a picture's last hidden state was; to hold the one of two; and then frame after frame of its own."""
+STATE = 0.1
+"""Weight of the last hidden state beside the latents."""
+
+
+def _hold(
+    stage: Stage, plan: Plan, model: sheet.Model, net: ControlNetModel, lessons: hold.Lessons, team: Team,
+    journal: Journal,
+) -> None:  # fmt: skip
+    path = plan.work / f"temporal-{stage.name}.safetensors"
+    steps, minutes = max(1, round(stage.share * plan.temporal_steps)), stage.share * plan.control_minutes
+    run = Run(finest.parts(net), path, stage.rate * plan.control_rate, steps, team, minutes)
+    kept: deque[finest.Take] = deque(maxlen=plan.again * plan.again)
+    said, errors = time.monotonic(), []
+    with plan.fast:
+        weights = finest.importance(model.vae, lessons.pair(0, 2, plan.side // 8).plain)
     while run.fraction < 1:
         turn, fresh = run.step // plan.again, run.step % plan.again == 0 or not kept
         if fresh:
+            draw = lessons.draw if stage is FILMS else lessons.pair
             with plan.fast:
-                kept.append(lessons.draw(turn * team.size + team.rank, *plan.crop(turn, team.size)))
+                kept.append(draw(turn * team.size + team.rank, *plan.crop(turn, team.size)))
         # Each frame is learned from several times: to draw it costs more than to learn.
         take = kept[-1 if fresh else int(np.random.default_rng([plan.seed, run.step]).integers(len(kept)))]
         with plan.fast:
-            made = hold.helped(model.unet, net, take)
-            if fresh:
+            if stage is READING:
+                loss = finest.reading_loss(net, model.unet, take)
+                off, still = float(loss.detach()), 1.0
+            else:
+                made, last = finest.helped(model.unet, net, take)
+                loss = finest.loss(made, take, weights)
+                off, still = (float(((take.answer - x.detach()) * weights).abs().mean()) for x in (made, take.plain))
+            if stage is PAIRS:
+                loss = loss + STATE * finest.state_loss(last, model.unet, take)
+            if stage is FILMS and fresh:
                 lessons.take(made.detach())
-            if weights is None:
-                weights = hold.importance(model.vae, take.plain[:2])
-        norm = run.update(hold.loss(made, take, weights))
-        off, still = (float(((take.answer - x.detach()) * weights).abs().mean()) for x in (made, take.plain))
+        norm = run.update(loss)
         errors.append((off, still))
-        now, last = time.monotonic(), run.fraction >= 1
-        if now - said > 20 or last:
+        now, done = time.monotonic(), run.fraction >= 1
+        if now - said > 20 or done:
             off, still = np.mean(errors, 0)
             journal.write(
-                stage="temporal", step=run.step, error=round(float(off), 4), unhelped=round(float(still), 4),
-                norm=round(norm, 2), seconds_a_step=round((now - said) / len(errors), 3),
-                minutes_left=round(run.remaining / 60, 1),
+                stage=f"temporal, {stage.name}", step=run.step, error=round(float(off), 4),
+                unhelped=round(float(still), 4), norm=round(norm, 2),
+                seconds_a_step=round((now - said) / len(errors), 3), minutes_left=round(run.remaining / 60, 1),
             )  # fmt: skip
             said = now
             errors.clear()
             run.save()
-            if team.rank == 0:
+            if team.rank == 0 and stage is FILMS:
                 with run.averaged():
                     nets.save_control(plan.out / "controlnet_temporal", net)
     run.adopt()

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderTiny
 from numpy.typing import NDArray
 
-from pipelines.pocket import data, hold, nets, text
+from pipelines.pocket import data, finest, hold, nets, text
 from pipelines.pocket.films import Films, Frame, estimated
 from pipelines.pocket.scenes import scene
 from pipelines.preprocess.warp import inside, warp
@@ -135,6 +135,44 @@ def test_a_mean_of_two_pictures_is_lifted_to_the_detail_of_one() -> None:
     assert torch.equal(hold.sharpened(one, mean), one), "nothing is softened"
 
 
+def test_a_pair_is_one_picture_painted_twice_and_the_hint_is_one_of_them(shown: NDArray[np.uint8]) -> None:
+    course = lessons(shown)
+    pair, again = course.pair(5, 2, 8), course.pair(5, 2, 8)
+    assert torch.equal(pair.answer, again.answer)
+    assert not torch.equal(pair.plain, course.pair(6, 2, 8).plain)
+    assert pair.known.eq(1).all()
+    assert pair.shown is not None
+    last = course._net.conv_out(course._net.conv_act(course._net.conv_norm_out(pair.shown)))
+    assert torch.allclose(course._decode(last), pair.hint * 2 - 1, atol=1e-4), "the hint comes from that state"
+    assert not torch.allclose(pair.shown, pair.before.last), "another noise, another picture"
+    hinted, painted = course._decode(last), course._decode(pair.plain)
+    apart, left = ((hinted - course._decode(x)).abs().mean() for x in (pair.plain, pair.answer))
+    assert left < 0.95 * apart, painted.shape
+
+
+def test_training_begins_with_a_straight_way_into_the_last_hidden_state(shown: NDArray[np.uint8]) -> None:
+    course = lessons(shown)
+    torch.manual_seed(3)
+    unet, net = course._net, nets.control(course._net, words=True)
+    finest.begin(net, unet, 7.0)
+    gate, shortcut = net.controlnet_down_blocks[0].weight[:, :, 0, 0], finest._shortcut(unet)[:, :, 0, 0]
+    straight = (shortcut @ gate / 7.0).detach()
+    strong = torch.linalg.svdvals(shortcut)
+    kept = int((strong > finest.STEEP * strong.max()).sum())
+    assert float(straight.trace()) == pytest.approx(kept, abs=0.5)
+    assert torch.allclose(straight @ straight, straight, atol=0.1), "a projection, on what the shortcut passes"
+    take = course.pair(1, 2, 8)
+    made, last = finest.helped(unet, net, take)
+    before = finest.reading_loss(net, unet, take), finest.state_loss(last, unet, take)
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(30):
+        optimiser.zero_grad()
+        finest.reading_loss(net, unet, take).backward()
+        optimiser.step()
+    assert finest.reading_loss(net, unet, take) < 0.7 * before[0]
+    assert made.shape == take.answer.shape
+
+
 def test_help_through_the_last_block_alone_is_the_help_of_the_whole_network(shown: NDArray[np.uint8]) -> None:
     """What the trainer computes is what the frame will."""
     course = lessons(shown)
@@ -142,11 +180,12 @@ def test_help_through_the_last_block_alone_is_the_help_of_the_whole_network(show
     net, unet = nets.control(course._net, words=True), course._net
     for gate in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
         torch.nn.init.normal_(gate.weight, std=0.2)
-    learning = hold.parts(net)
+    finest.close(net)
+    learning = finest.parts(net)
     take = course.draw(0, 2, 8)
     take.known = torch.ones_like(take.known)
     with torch.no_grad():
-        short = hold.helped(unet, net, take)
+        short, _ = finest.helped(unet, net, take)
         down, middle = net(take.noised, take.t, take.context, take.hint, return_dict=False)
         whole = unet(take.noised, take.t, take.context, down_block_additional_residuals=down,
                      mid_block_additional_residual=middle).sample  # fmt: skip

@@ -23,7 +23,7 @@ from pipelines.pocket.train import main
 from pipelines.schedule import NoiseSchedule
 
 _TOY = """--tiny --scenes 2 --pictures 2 --size 64 --codec-steps 2 --polish-steps 1 --words-steps 5 --words-batch 8
---control-steps 2 --temporal-steps 5 --moving 2 --codec-batch 2 --codec-side 32 --batch 2 --side 32 --shown 2
+--control-steps 2 --temporal-steps 18 --moving 2 --codec-batch 2 --codec-side 32 --batch 2 --side 32 --shown 2
 --workers 1 --device cpu --every 1000"""
 TOY = _TOY.split()
 WEIGHTS = Path(control.__file__).parent / "weights"
