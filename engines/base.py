@@ -19,7 +19,8 @@ from engines.modelfile import Emphasis
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps", "intel"]
 """`intel`: an Intel graphics card, for the engine openvino alone."""
-DTypeName = Literal["auto", "fp32", "bf16", "fp16"]
+DTypeName = Literal["auto", "fp32", "bf16", "fp16", "fp16-accumulate", "fp8", "int8"]
+"""`fp16-accumulate`: sums of products in fp16, too; `fp8` and `int8`: for the engine tensorrt alone."""
 
 
 class TensorSpec(NamedTuple):
@@ -226,6 +227,9 @@ class Nets:
     hintnets: dict[str, HintNet] = field(default_factory=dict)
     """What preprocessors look through, by kind. Changes between frames only."""
     loras: Adapters | None = None
+    follow: Callable[[Adapters], bool] | None = None
+    """Between two frames: take over the denoiser's weights as the LoRAs of the same model's first engine have left
+    them. Whether that is how it paints now."""
     load_image: Callable[[Path, Path], ImageAdapter] | None = None
     """Load an image adapter's file and its encoder's folder, beside the running stream. Raises ModelError, too."""
 

@@ -7,7 +7,12 @@ import torch
 from engines.base import DeviceName, DTypeName
 from engines.errors import ModelError
 
-DTYPES: dict[DTypeName, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[DTypeName, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp16-accumulate": torch.float16,
+}
 
 
 def choose_device(name: DeviceName) -> torch.device:
@@ -23,7 +28,17 @@ def choose_device(name: DeviceName) -> torch.device:
 
 
 def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
-    """`auto`: fp16 on a GPU; bf16 on a CPU that multiplies it in hardware (there 1.5 to 3 times fp32); else fp32."""
+    """`auto`: fp16 on a GPU; bf16 on a CPU that multiplies it in hardware (there 1.5 to 3 times fp32); else fp32.
+
+    How fp16's products are summed is one setting for the whole process: whoever chose last decides. Raises ModelError
+    for what torch does not compute in.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_fp16_accumulation = name == "fp16-accumulate"
+    elif name == "fp16-accumulate":
+        raise ModelError(f"fp16-accumulate is for NVIDIA's graphics cards, not for {device.type}: use --dtype auto")
+    if name in ("fp8", "int8"):
+        raise ModelError(f"the engine eager does not compute in {name}: use --engine tensorrt, or --dtype auto")
     if name != "auto":
         return DTYPES[name]
     if device.type != "cpu":

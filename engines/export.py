@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -71,8 +71,12 @@ def check(path: Path, graph: Graph) -> float:
     )
 
 
-def write(name: str, graph: Graph, out: Path, free: bool) -> Path:
-    """Write one network; returns its file."""
+def write(
+    name: str, graph: Graph, out: Path, free: bool, *, opset: int = OPSET, batched: Sequence[str] = (),
+    table: Mapping[Callable[..., object], Callable[..., object]] | None = None,
+) -> Path:  # fmt: skip
+    """Write one network; returns its file. `batched`: inputs whose number of rows is free, their examples of two rows.
+    `table`: how operators of our own are written."""
     path = out / f"{name}.onnx"
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, whose operators nobody has here
     with warnings.catch_warnings():
@@ -83,10 +87,11 @@ def write(name: str, graph: Graph, out: Path, free: bool) -> Path:
             path,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             external_data=_bytes(graph) > LARGE,
-            dynamic_shapes=_free(graph) if free else None,
+            dynamic_shapes=_free(graph) if free else _rows(graph, batched) if batched else None,
+            custom_translation_table=dict(table or {}),
             verbose=False,
         )
     return path
@@ -99,5 +104,15 @@ def _bytes(graph: Graph) -> int:
 def _free(graph: Graph) -> tuple[object, ...]:
     """Height and width of everything that has them, each by itself: how they hang together the exporter finds out."""
     auto = torch.export.Dim.AUTO
-    axes = [{2: auto, 3: auto} if tensor.dim() == 4 else {} for tensor in graph.inputs.values()]
+    return _axes([{2: auto, 3: auto} if tensor.dim() == 4 else {} for tensor in graph.inputs.values()])
+
+
+def _rows(graph: Graph, batched: Sequence[str]) -> tuple[object, ...]:
+    """One row or two, the same for all inputs that are `batched`."""
+    rows = torch.export.Dim("rows", min=1, max=2)
+    return _axes([{0: rows} if name in batched else {} for name in graph.inputs])
+
+
+def _axes(axes: list[dict[int, object]]) -> tuple[object, ...]:
+    """As the graphs take their inputs: two, then a row of others."""
     return (*axes[:2], tuple(axes[2:])) if len(axes) > 2 else tuple(axes)

@@ -23,7 +23,7 @@ class Graph(NamedTuple):
 
     module: nn.Module
     inputs: dict[str, Tensor]
-    """An example of each by name, in order; fp32."""
+    """An example of each by name, in order; those that a network hands on in that network's precision, else fp32."""
     outputs: tuple[str, ...]
 
 
@@ -79,13 +79,13 @@ class TextGraph(nn.Module):
 
 def unet_graph(found: Modules, cond: Sequence[TensorSpec]) -> Graph:
     """The denoiser, its residuals among the inputs: zeros where no ControlNet acts. `cond`: what a prompt is."""
-    config = found.unet.config
-    unet = EagerUNet(found.unet, torch.float32, NetSpec((), (), torch.device("cpu")))
+    config, dtype = found.unet.config, found.unet.dtype
+    unet = EagerUNet(found.unet, dtype, NetSpec((), (), torch.device("cpu")))
     inputs = {"x": _noise(1, *found.latent), "t": torch.full((1,), 500.0), **_examples(cond)}
     if unet.guidance_dim:
         inputs["guidance"] = torch.full((1,), 7.5)
     for i, shape in enumerate(residual_shapes(config, found.latent)):
-        inputs[f"residual{i}"] = _noise(1, *shape)
+        inputs[f"residual{i}"] = _noise(1, *shape).to(dtype)
     module = UNetGraph(unet, found.unet, len(cond), bool(unet.guidance_dim))
     return Graph(module, inputs, ("out",))
 
@@ -98,8 +98,8 @@ def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) ->
     encode, decode = coders(vae)
     image, latent = _noise(1, 3, *size).clamp(-1, 1), _noise(1, *found.latent)
     return {
-        "encode": Graph(Function(encode, vae), {"image": image}, ("latent",)),
-        "decode": Graph(Function(decode, vae), {"latent": latent}, ("image",)),
+        "encode": Graph(Function(lambda x: encode(x.to(vae.dtype)).float(), vae), {"image": image}, ("latent",)),
+        "decode": Graph(Function(lambda x: decode(x.to(vae.dtype)).float(), vae), {"latent": latent}, ("image",)),
     }
 
 
@@ -129,7 +129,7 @@ def text_graphs(text: ClipText) -> dict[str, Graph]:
 
 
 def _examples(cond: Sequence[TensorSpec]) -> dict[str, Tensor]:
-    return {spec.name: _noise(*spec.shape) for spec in cond}
+    return {spec.name: _noise(*spec.shape).to(spec.dtype) for spec in cond}
 
 
 def _noise(*shape: int) -> Tensor:

@@ -7,7 +7,7 @@ what it always costs. What is paid is one product of two thin matrices a layer, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from weakref import WeakSet, finalize
 
@@ -57,6 +57,11 @@ class Merger:
         self._patches: WeakSet[Patch] = WeakSet()
         self._stale = threading.Event()
         self._change = threading.Lock()
+
+    @property
+    def patched(self) -> Iterable[str]:
+        """Paths of the layers that are not as they were loaded."""
+        return self._applied.keys()
 
     @torch.inference_mode()
     def keep(self, patch: Patch) -> None:

@@ -56,7 +56,9 @@ class OpenvinoDevice:
     def _precision(self, wanted: DTypeName) -> str:
         if wanted == "auto":
             return next(name for name in ("bf16", "f16", "f32") if NEEDED[name] in self._can or name == "f32")
-        name = PRECISIONS[wanted]
+        name = PRECISIONS.get(wanted)
+        if name is None:
+            raise ModelError(f"the engine openvino does not compute in {wanted}: use --dtype auto")
         if NEEDED[name] not in self._can:
             raise ModelError(f"this processor does not multiply {wanted} in hardware: use --dtype auto")
         return name

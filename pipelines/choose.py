@@ -1,4 +1,4 @@
-"""Which engine `auto` means on this machine: what was measured here once, and remembered. Torch-free: doctor asks.
+"""Which rungs this machine has, and which `auto` means: measured once, and remembered. Torch-free: doctor asks.
 
 The measuring is done by `python -m pipelines.judge`, a process of its own, beside a show that has begun with eager.
 """
@@ -7,43 +7,73 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
-import tempfile
 import threading
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import msgspec
 
-from engines import paths
+from engines import openvino_device, paths
 from engines.base import Build
 from engines.cache import name_of, weights_of
-from engines.openvino_device import installed
+from engines.errand import send
+from engines.errors import ModelError
 from engines.registry import Registry
+from pipelines.ladder import Rung, Tried, Verdict
 from pipelines.spec import StreamSpec
 
-SAME = 4
+SAME = 5
 """Another number, and everything is measured again."""
-PATIENCE_S = 3600.0
+BASE = Rung("eager")
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What came out of a measurement."""
+class Card(NamedTuple):
+    """A graphics card, as torch and doctor both know it."""
 
-    engine: Literal["eager", "openvino"]
-    why: str
-    """A sentence for people."""
-    eager_ms: float = 0.0
-    openvino_ms: float = 0.0
-    """Processor time a frame, all threads together."""
-    likeness: float = 0.0
-    """SSIM between openvino's pictures and eager's in fp32."""
-    distance: float = 0.0
-    """How differently they look: see pipelines.gate."""
-    failed: bool = False
-    """Whether openvino did not get so far as to be compared."""
+    name: str
+    capability: tuple[int, int]
+    """Compute capability: major, minor."""
+
+
+class News(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of what the measuring process reports."""
+
+    doing: str = ""
+    share: float = 0.0
+    """Of what it does, 0..1."""
+    verdict: Verdict | None = None
+
+
+Tell = Callable[[str, float], None]
+
+
+def openvino() -> str:
+    """OpenVINO's version, or nothing. Imports nothing."""
+    return openvino_device.installed()
+
+
+def tensorrt() -> str:
+    """TensorRT's version, or nothing. Imports nothing."""
+    for package in ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"):
+        if found := _version(package):
+            return found
+    return ""
+
+
+def rungs(spec: StreamSpec, card: Card | None) -> list[Rung]:
+    """What is above eager on this machine, in the order in which it is tried. A precision that was asked for stays."""
+    if spec.engine == "tensorrt":
+        return [Rung("tensorrt", spec.dtype)]
+    if card is None:
+        return [Rung("openvino", spec.dtype)] if openvino() and spec.device in ("auto", "cpu") else []
+    if spec.dtype != "auto":
+        return [Rung("tensorrt", spec.dtype)] if tensorrt() and spec.dtype != "fp16-accumulate" else []
+    found = [Rung("eager", "fp16-accumulate")]
+    if tensorrt():
+        found += [Rung("tensorrt", "fp16"), *([Rung("tensorrt", "fp8")] if card.capability >= (8, 9) else [])]
+    return found
 
 
 def build_of(spec: StreamSpec) -> tuple[Path, Build]:
@@ -65,35 +95,39 @@ def build_of(spec: StreamSpec) -> tuple[Path, Build]:
 
 
 def unfit(spec: StreamSpec) -> str:
-    """Why openvino is not even measured, or nothing. Whether there is a graphics card only torch knows."""
-    if not installed():
+    """Why a processor is left to eager, or nothing. Whether there is a graphics card only torch knows."""
+    if not openvino():
         return "openvino is not installed"
     if spec.device not in ("auto", "cpu"):
         return f"--device {spec.device}"
     return ""
 
 
-def place(spec: StreamSpec) -> Path:
+def place(spec: StreamSpec, card: Card | None = None) -> Path:
     """Where the verdict on this model, size and machine is kept. Raises ModelError for a model that is not here."""
     folder, build = build_of(spec)
     parts = [folder / "unet", folder / "vae", *filter(None, [build.tiny_vae]), *(path for path, _ in build.loras)]
     facts: list[object] = [build.height, build.width, build.vae, build.dtype, build.threads, build.chunks]
     facts += [weight for _, weight in build.loras]
-    machine = [_processor(), os.cpu_count(), *map(_version, ("torch", "diffusers", "openvino"))]
+    packages = ("torch", "diffusers", "openvino") if card is None else ("torch", "diffusers")
+    machine: list[object] = (
+        [_processor(), os.cpu_count()] if card is None else [card.name, list(card.capability), tensorrt()]
+    )
+    machine += map(_version, packages)
     return paths.home() / "engines" / "choice" / f"{name_of(SAME, weights_of(parts), facts, machine)}.json"
 
 
-def recall(spec: StreamSpec) -> Verdict | None:
+def recall(spec: StreamSpec, card: Card | None = None) -> Verdict | None:
     """What was found here before, if ever."""
     try:
-        return msgspec.json.decode(place(spec).read_bytes(), type=Verdict)
+        return msgspec.json.decode(place(spec, card).read_bytes(), type=Verdict)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def keep(spec: StreamSpec, verdict: Verdict) -> None:
+def keep(spec: StreamSpec, verdict: Verdict, card: Card | None = None) -> None:
     """Remember it. A disk that can't be written costs another measurement next time, nothing else."""
-    path = place(spec)
+    path = place(spec, card)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,40 +137,29 @@ def keep(spec: StreamSpec, verdict: Verdict) -> None:
         draft.unlink(missing_ok=True)
 
 
-def measure(spec: StreamSpec) -> Verdict:
-    """Have both engines measured, wait for it (a minute and more), and remember the result, a failure too."""
-    verdict = _ask(spec)
-    keep(spec, verdict)
-    return verdict
+def measure(
+    spec: StreamSpec, card: Card | None = None, tell: Tell = lambda *_: None, cancelled: threading.Event | None = None
+) -> Verdict:
+    """Have the rungs measured, wait for it (a minute and more), and remember the result, a failure too. Raises
+    ModelError where it was called off, or could not begin."""
+    off, found = cancelled or threading.Event(), list[Verdict]()
 
+    def hear(line: bytes) -> None:
+        news = msgspec.json.decode(line, type=News)
+        if news.verdict is not None:
+            found.append(news.verdict)
+        else:
+            tell(news.doing, news.share)
 
-def _ask(spec: StreamSpec) -> Verdict:
-    path = os.pathsep.join(filter(None, (str(paths.ROOT), os.environ.get("PYTHONPATH"))))
-    env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-P", "-m", "pipelines.judge"]
-    # Its stdin stays open as long as we live: when that ends, so does it.
-    pipe = subprocess.PIPE
-    with (
-        tempfile.TemporaryFile() as complaint,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=complaint, env=env, bufsize=0) as judge,
-    ):
-        assert judge.stdin is not None
-        assert judge.stdout is not None
-        limit = threading.Timer(PATIENCE_S, judge.kill)
-        limit.start()
-        try:
-            judge.stdin.write(msgspec.json.encode(spec) + b"\n")
-            said = judge.stdout.read()
-        except OSError as error:  # it died before it had read
-            said = str(error).encode()
-        complaint.seek(0)
-        last = (complaint.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        code = judge.wait()
-        limit.cancel()
-    try:
-        return msgspec.json.decode(said, type=Verdict)
-    except msgspec.DecodeError:
-        return Verdict("eager", f"openvino ended the process that measured it ({code}: {last[:120]})", failed=True)
+    ended = send("pipelines.judge", msgspec.json.encode(spec), hear, off)
+    if off.is_set():
+        raise ModelError("the search for a faster engine was called off")
+    if not found:
+        names = " and ".join(rung.name for rung in rungs(spec, card)) or "eager"
+        why = f"{names} ended the process that measured it ({ended.code}: {ended.said[:120]})"
+        found.append(Verdict(BASE, why, tuple(Tried(rung, why, failed=True) for rung in rungs(spec, card)[:1])))
+    keep(spec, found[-1], card)
+    return found[-1]
 
 
 def _processor() -> str:

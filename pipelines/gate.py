@@ -1,4 +1,4 @@
-"""Whether two pictures look alike enough for an engine or a precision to be used in another's place."""
+"""How alike two pictures look: whether an engine or a precision may be used in another's place (pipelines.ladder)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LIKENESS = 0.96
-DISTANCE = 0.06
-"""Both hold for every rung: likeness at least, distance at most."""
 SCALES = 3
 
 

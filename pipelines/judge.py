@@ -1,17 +1,16 @@
-"""Measures the engine openvino against eager for one spec, in a process of its own: `python -m pipelines.judge`.
+"""Climbs the ladder for one spec, in a process of its own: `python -m pipelines.judge` is an errand (engines.errand).
 
-A StreamSpec as a line of JSON on stdin, a Verdict as JSON on stdout. Ends when its stdin does.
+A StreamSpec comes in; lines of pipelines.choose.News go out, the last one with the Verdict.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -19,11 +18,13 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from engines import device as devices
 from engines.base import Nets
-from engines.errors import ModelError
-from engines.openvino_device import installed
-from pipelines import gate
-from pipelines.choose import Verdict
+from engines.errand import accept
+from engines.errors import ModelError, first_line
+from pipelines import choose, gate
+from pipelines.choose import Card, News
+from pipelines.ladder import Near, Painter, Rung, Verdict, climb
 from pipelines.params import Params
 from pipelines.spec import StreamSpec
 from pipelines.stream import DiffusionStream
@@ -31,45 +32,85 @@ from pipelines.transfer import Pixels
 
 FRAMES = 4
 """Pictures that are compared."""
-TURNS = 5
-"""How often each engine paints them for the clock, turn by turn."""
-GAIN = 1.05
-"""openvino has to be so many times as fast: less is within what such a measurement can tell."""
+Report = Callable[[str, float], None]
 
 
-def judge(spec: StreamSpec) -> Verdict:
-    """Paint the same frames with both, compare pictures and times. Leaves openvino's networks in its cache."""
-    params = Params(prompt="neon", model=spec.model, width=spec.width, height=spec.height)
-    frames = scenes(spec.height, spec.width)
-    exact = _stream(replace(spec, engine="eager", device="cpu", dtype="fp32"), params)
-    wanted = pictures(exact, frames, params)
+class Painted:
+    """A rung that paints the fixed pictures. Implements pipelines.ladder.Painter."""
+
+    def __init__(self, nets: Nets, spec: StreamSpec, wanted: Sequence[Tensor] = ()) -> None:
+        """`wanted`: eager's pictures in fp32."""
+        self._params = Params(prompt="neon", model=spec.model, width=spec.width, height=spec.height)
+        self._frames, self._wanted = scenes(spec.height, spec.width), wanted
+        self._stream = DiffusionStream(nets, (spec.height, spec.width), self._params)
+        self._stream.tune(self._params)
+        self._stream.warm_up(self._params)
+
+    def pictures(self) -> list[Tensor]:
+        """[1, 3, H, W] in [-1, 1] each; every frame as a stream's first."""
+        out = []
+        for frame in self._frames:
+            self._stream.reset()
+            self._stream(frame, self._params)
+            out.append(self._stream.state.picture.float().cpu().clone())
+        return out
+
+    def near(self) -> Near:
+        pairs = list(zip(self.pictures(), self._wanted, strict=True))
+        return Near(min(gate.likeness(a, b) for a, b in pairs), max(gate.distance(a, b) for a, b in pairs))
+
+    def cost(self) -> float:
+        """On a processor its time, all threads together: the clock would tell how much others left, since a show runs
+        beside this, and engines spread over the same cores. On a card the median by the clock, download included."""
+        if self._stream.nets.device.type == "cpu":
+            began = time.process_time()
+            for frame in self._frames:
+                self._stream(frame, self._params)
+            return (time.process_time() - began) * 1e3 / len(self._frames)
+        times = []
+        for frame in self._frames * 8:
+            start = time.perf_counter()
+            self._stream(frame, self._params)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times) * 1e3
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def judge(
+    spec: StreamSpec, rungs: Sequence[Rung] | None = None, report: Report = lambda *_: None,
+    cancelled: threading.Event | None = None,
+) -> Verdict:  # fmt: skip
+    """Paint the same frames on all rungs, compare pictures and times. Leaves what was compiled in its cache. Raises
+    ModelError where eager itself can't be had."""
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    card = this_card(spec)
+    exact = Painted(_nets(replace(spec, dtype="fp32"), Rung("eager", "fp32")), spec)
+    wanted = exact.pictures()
     exact.close()
     del exact
+
+    def load(rung: Rung) -> Painter:
+        return Painted(_nets(spec, rung, report, cancelled), spec, wanted)
+
+    base = Rung("eager", spec.dtype) if spec.dtype not in ("fp8", "int8") else choose.BASE
+    what = "of processor time a frame" if card is None else "a frame"
+    above = choose.rungs(spec, card) if rungs is None else rungs
+    return climb(base, above, load, what, lambda rung: report(f"trying {rung.name}", 0.0))
+
+
+def this_card(spec: StreamSpec) -> Card | None:
+    """The card that a spec would be painted on; None for the processor."""
     try:
-        ours = _stream(replace(spec, engine="openvino"), params)
-    except ModelError as error:
-        return Verdict("eager", f"openvino failed: {error}"[:200], failed=True)
-    theirs = _stream(replace(spec, engine="eager", device="cpu"), params)
-    found = pictures(ours, frames, params)
-    likeness = min(gate.likeness(a, b) for a, b in zip(found, wanted, strict=True))
-    distance = max(gate.distance(a, b) for a, b in zip(found, wanted, strict=True))
-    times = [_times(stream, frames, params) for _ in range(TURNS) for stream in (theirs, ours)]
-    eager, openvino = statistics.median(times[::2]), statistics.median(times[1::2])
-    ours.close()
-    theirs.close()
-    return verdict(eager, openvino, likeness, distance)
-
-
-def verdict(eager_ms: float, openvino_ms: float, likeness: float, distance: float) -> Verdict:
-    """What follows from the figures."""
-    figures = eager_ms, openvino_ms, likeness, distance
-    if likeness < gate.LIKENESS or distance > gate.DISTANCE:
-        why = f"openvino's pictures differ from eager's: likeness {likeness:.3f}, distance {distance:.3f}"
-        return Verdict("eager", why, *figures)
-    times = f"{openvino_ms:.0f} against eager's {eager_ms:.0f} ms of processor time a frame"
-    if eager_ms < GAIN * openvino_ms:
-        return Verdict("eager", f"openvino is not faster here: {times}", *figures)
-    return Verdict("openvino", f"openvino is {eager_ms / openvino_ms:.1f} times as fast here: {times}", *figures)
+        device = devices.choose_device(spec.device)
+    except ModelError:  # openvino's `intel`
+        return None
+    if device.type != "cuda":
+        return None
+    found = torch.cuda.get_device_properties(device)
+    return Card(found.name, (found.major, found.minor))
 
 
 def scenes(height: int, width: int) -> list[Pixels]:
@@ -87,69 +128,43 @@ def scenes(height: int, width: int) -> list[Pixels]:
     return out
 
 
-def pictures(stream: DiffusionStream, frames: Sequence[Pixels], params: Params) -> list[Tensor]:
-    """What it paints of them, [1, 3, H, W] in [-1, 1]; each frame as a stream's first."""
-    out = []
-    for frame in frames:
-        stream.reset()
-        stream(frame, params)
-        out.append(stream.state.picture.clone())
-    return out
+def _nets(
+    spec: StreamSpec, rung: Rung, report: Report = lambda *_: None, cancelled: threading.Event | None = None
+) -> Nets:
+    """Compiled here, where nobody waits for frames."""
+    folder, build = choose.build_of(replace(spec, dtype=rung.dtype))
+    if rung.engine == "openvino":
+        from engines.openvino import OpenvinoEngine
 
+        return OpenvinoEngine(here=True).load(folder, build)
+    if rung.engine == "tensorrt":
+        from engines.tensorrt import TensorrtEngine
+        from engines.tensorrt_build import Stage
 
-def _stream(spec: StreamSpec, params: Params) -> DiffusionStream:
-    nets = _nets(spec)
-    stream = DiffusionStream(nets, (spec.height, spec.width), params)
-    stream.tune(params)
-    stream.warm_up(params)
-    return stream
+        def tell(stage: Stage) -> None:
+            report(f"{rung.name}: {stage.part}", stage.share)
 
-
-def _nets(spec: StreamSpec) -> Nets:
+        return TensorrtEngine(here=True, tell=tell, cancelled=cancelled).load(folder, build)
     from engines.eager import EagerEngine
-    from pipelines.choose import build_of
 
-    if spec.threads:
-        torch.set_num_threads(spec.threads)
-    folder, build = build_of(spec)
-    if spec.engine == "eager":
-        return EagerEngine().load(folder, build)
-    from engines.openvino import OpenvinoEngine
-
-    return OpenvinoEngine(here=True).load(folder, build)
-
-
-def _times(stream: DiffusionStream, frames: Sequence[Pixels], params: Params) -> float:
-    """Milliseconds of processor time a frame, all threads together. The clock would tell how much others left: a show
-    runs beside this, and both engines spread over the same cores."""
-    began = time.process_time()
-    for frame in frames:
-        stream(frame, params)
-    return (time.process_time() - began) * 1e3 / len(frames)
+    return EagerEngine().load(folder, build)
 
 
 def main() -> int:
-    """0 when a Verdict was written; 1 when there was nothing to judge."""
-    stdout = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print is no verdict
-    if hasattr(os, "nice"):
-        with contextlib.suppress(OSError):
-            os.nice(10)
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=StreamSpec)
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    try:
-        found = judge(spec) if installed() else Verdict("eager", "openvino is not installed")
-    except ModelError as error:
-        print(error, file=sys.stderr)
-        return 1
-    stdout.write(msgspec.json.encode(found))
-    stdout.close()
+    """0 when a Verdict was reported; 1, with a sentence on stderr, when there was nothing to judge."""
+    with accept() as task:
+        spec = msgspec.json.decode(task.text, type=StreamSpec)
+
+        def report(doing: str, share: float) -> None:
+            task.tell(msgspec.json.encode(News(doing, share)))
+
+        try:
+            found = judge(spec, report=report, cancelled=task.cancelled)
+        except ModelError as error:
+            print(first_line(error), file=sys.stderr)
+            return 1
+        task.tell(msgspec.json.encode(News(verdict=found)))
     return 0
-
-
-def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipelines.params import Params
 
-Engine = Literal["auto", "eager", "openvino", "fake"]
+Engine = Literal["auto", "eager", "openvino", "tensorrt", "fake"]
 Device = Literal["auto", "cpu", "cuda", "mps", "intel"]
-DType = Literal["auto", "fp32", "bf16", "fp16"]
+DType = Literal["auto", "fp32", "bf16", "fp16", "fp16-accumulate", "fp8", "int8"]
 IMAGE = 0
 """The image prompt's number where pictures come to control units, which have theirs from 1."""
 

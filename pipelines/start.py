@@ -2,41 +2,112 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
+import msgspec
 import torch
 
 from engines import device as devices
 from engines.base import Build, Nets
 from engines.eager import EagerEngine
 from pipelines import choose
-from pipelines.choose import build_of
+from pipelines.choose import Card, build_of
+from pipelines.ladder import Rung, Verdict
 from pipelines.spec import StreamSpec
-from pipelines.upgrade import Upgrade
+from pipelines.upgrade import Tell, Upgrade
+
+
+class Measured:
+    """What `auto` knows, or has measured. Implements pipelines.upgrade.Choice."""
+
+    def __init__(self, spec: StreamSpec, card: Card | None) -> None:
+        self._spec, self._card = spec, card
+
+    def recall(self) -> Verdict | None:
+        return choose.recall(self._spec, self._card)
+
+    def measure(self, tell: Tell, cancelled: threading.Event, /) -> Verdict:
+        return choose.measure(self._spec, self._card, tell, cancelled)
+
+
+class Asked:
+    """What was asked for by name: nothing to measure. Implements pipelines.upgrade.Choice."""
+
+    def __init__(self, rung: Rung) -> None:
+        self._verdict = Verdict(rung, f"{rung.engine} was asked for")
+
+    def recall(self) -> Verdict | None:
+        return self._verdict
+
+    def measure(self, tell: Tell, cancelled: threading.Event, /) -> Verdict:
+        return self._verdict
+
+
+class Rungs:
+    """Loads one rung or another of the same spec. Implements pipelines.upgrade.Load."""
+
+    def __init__(self, spec: StreamSpec, plain: Nets) -> None:
+        """`plain`: eager's networks, which the stream began with."""
+        self._spec, self._plain = spec, plain
+
+    def __call__(self, rung: Rung, tell: Tell, cancelled: threading.Event, /) -> Nets | None:
+        folder, build = build_of(msgspec.structs.replace(self._spec, dtype=rung.dtype))
+        if rung.engine == "openvino":
+            from engines.openvino import OpenvinoEngine
+
+            nets = OpenvinoEngine().load(folder, build)
+        elif rung.engine == "tensorrt":
+            from engines.tensorrt import TensorrtEngine
+
+            engine = TensorrtEngine(
+                tell=lambda stage: tell(f"building {rung.name}: {stage.part}", stage.share), cancelled=cancelled
+            )
+            nets = engine.load(folder, build)
+        else:
+            dtype = devices.choose_dtype(rung.dtype, self._plain.device)
+            if dtype == self._plain.dtype:  # the same weights, summed otherwise
+                return replace(self._plain, described=f"{self._plain.described}, {rung.dtype}")
+            nets = EagerEngine().load(folder, build)
+        warm(nets, build)
+        return nets
 
 
 def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
     """Networks for `spec`, why these, and what may replace them later. Raises ModelError with a sentence."""
     folder, build = build_of(spec)
-
-    def openvino() -> Nets:
+    if spec.engine == "openvino" or (spec.engine == "auto" and spec.device == "intel"):
         from engines.openvino import OpenvinoEngine
 
         nets = OpenvinoEngine().load(folder, build)
         warm(nets, build)
-        return nets
+        return nets, "", None
+    own = "auto" if spec.dtype in ("fp8", "int8") else spec.dtype  # what eager computes in where it can't in that
+    plain = EagerEngine().load(folder, replace(build, dtype=own))
+    if spec.engine == "tensorrt":
+        return plain, "", Upgrade(spec, Rungs(spec, plain), Asked(Rung("tensorrt", spec.dtype)))
+    if spec.engine != "auto":
+        return plain, "", None
+    card = _card(plain.device)
+    if not choose.rungs(spec, card):
+        return plain, choose.unfit(spec) if card is None else "", None
+    verdict = choose.recall(spec, card)
+    if verdict is not None and verdict.rung == Rung("eager", spec.dtype):
+        return plain, verdict.why, None
+    return plain, "", Upgrade(spec, Rungs(spec, plain), Measured(spec, card))
 
-    if spec.engine == "openvino" or (spec.engine == "auto" and spec.device == "intel"):
-        return openvino(), "", None
-    if spec.engine == "auto" and not choose.unfit(spec) and devices.choose_device(spec.device).type == "cpu":
-        verdict = choose.recall(spec)
-        if verdict is not None and verdict.engine == "eager":
-            return EagerEngine().load(folder, build), verdict.why, None
-        return EagerEngine().load(folder, build), "", Upgrade(spec, openvino)
-    return EagerEngine().load(folder, build), choose.unfit(spec) if spec.engine == "auto" else "", None
+
+def _card(device: torch.device) -> Card | None:
+    if device.type != "cuda":
+        return None
+    found = torch.cuda.get_device_properties(device)
+    return Card(found.name, (found.major, found.minor))
 
 
 @torch.inference_mode()
 def warm(nets: Nets, build: Build) -> None:
     """Let every network run once, so that its first frame is as quick as its second."""
-    image = torch.zeros(1, 3, build.height, build.width).contiguous(memory_format=torch.channels_last)
-    cond = [torch.zeros(spec.shape) for spec in nets.text.spec.outputs]
-    nets.decode(nets.unet(nets.encode(image), torch.tensor(500.0), cond))
+    image = torch.zeros(1, 3, build.height, build.width, device=nets.device)
+    cond = [torch.zeros(spec.shape, dtype=nets.dtype, device=nets.device) for spec in nets.text.spec.outputs]
+    x = nets.encode(image.contiguous(memory_format=torch.channels_last))
+    nets.decode(nets.unet(x, torch.tensor(500.0, device=nets.device), cond))

@@ -38,6 +38,9 @@ from pipelines.transfer import Pixels, Transfer
 from pipelines.units import UnitMode
 from pipelines.upgrade import Upgrade
 
+Acting = tuple[tuple[str, float], ...]
+"""LoRAs with their weights."""
+
 
 class DiffusionStream:
     """Implements pipelines.spec.Stream. Once a prompt is settled, a frame and its Params decide the picture."""
@@ -80,6 +83,8 @@ class DiffusionStream:
         self._plain = self._engine = nets
         """What it began with, and what it paints with."""
         self._fast: Nets | None = None
+        self._refused: Acting | None = None
+        """LoRAs that the faster engine could not paint with."""
         self._stale: set[str] = set()
         """ControlNets of an engine that was left: each is used until its like has been loaded."""
 
@@ -125,14 +130,14 @@ class DiffusionStream:
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
         self.image.follow(params, self._moment.seconds)
-        self._choose_engine(bare=not (acting or params.ip_on))
+        self._choose_engine(acting, params.ip_on)
         held, seen = self._counts[0], self.knobs.image.changes
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
         rests = self._rest(pixels, params, self._fades, self._shows, held, seen, loaded, acting)
         if rests and self._last is not None:
             return self._last
         if not params.bypass:
-            self.loras.merge()
+            self._merge(acting)
         frame = self._transfer.up(pixels)
         self._choose(params, frame)
         self.knobs.units.beside.collect()
@@ -198,13 +203,26 @@ class DiffusionStream:
         self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
         self._engine, self._stale = nets, set(kept.controlnets)
 
-    def _choose_engine(self, bare: bool) -> None:
-        """The faster one, once it is there. `bare`: nothing acts on the model that only its first engine can."""
+    def _choose_engine(self, acting: Acting, pictured: bool) -> None:
+        """The faster one, once it is there, if it can paint with the LoRAs that act; pictures as prompts only the
+        first can."""
         if self._upgrade is not None:
             self._fast = self._upgrade.poll(painting=True) or self._fast
-        wanted = self._fast if bare and self._fast is not None else self._plain
+        fast, wanted = self._fast, self._plain
+        if fast is not None and not pictured and (not acting or fast.follow is not None) and acting != self._refused:
+            wanted = fast
         if wanted is not self._engine:
             self.adopt(wanted)
+
+    def _merge(self, acting: Acting) -> None:
+        """Give the denoiser its LoRAs; eager paints where the faster engine can't take them over."""
+        self.loras.merge()
+        follow, loras = self._engine.follow, self._plain.loras
+        if follow is not None and loras is not None and not follow(loras):
+            self._refused = acting
+            self.adopt(self._plain)
+        elif acting != self._refused:
+            self._refused = None
 
     def _ask(self, params: Params, moment: Moment | None, fade: float) -> None:
         self._moment = moment or Moment(self._clock(), self._moment.frame + 1)

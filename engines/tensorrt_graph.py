@@ -1,0 +1,156 @@
+"""A model's networks as ONNX files in which every number's type is fixed: what TensorRT builds strongly typed.
+
+fp16 and bf16 are torch's own networks in that type. fp8 and int8 are fp16 networks whose layers round what they
+multiply (engines.quantise), in steps that were measured on pictures here; only the denoiser's, where the time goes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from engines import export
+from engines.control import ControlLoader, residual_shapes
+from engines.eager import Modules, load_modules, load_text, sentences
+from engines.errors import ModelError
+from engines.graphs import Graph, codec_graphs, control_graphs, unet_graph
+from engines.quantise import Eight, measured, quantise, written
+from engines.tensorrt_order import BASE, Order, batched
+from engines.weights import check_folder, read_json
+
+OPSET = 20
+"""The first that rounds fp16 to fp8, and early enough for every parser of TensorRT 10."""
+CPU = torch.device("cpu")
+PROMPTS = ("", "a portrait, oil on canvas", "neon city at night")
+"""What the steps of 8 bits are measured under."""
+NOISES = (0.02, 0.3, 0.75, 1.0)
+"""Where on the way from picture to noise."""
+
+
+class Part(NamedTuple):
+    """One network to be compiled."""
+
+    name: str
+    graph: Graph
+    rows: tuple[str, ...]
+    """Inputs with one row or two."""
+
+
+def parts(order: Order, wanted: Collection[str]) -> Iterator[tuple[Part, dict[str, Any]]]:
+    """Those networks of an order, each with what is to be known of it. Raises ModelError."""
+    for (name, graph), notes in _model(order, "unet" in wanted) if order.latent is None else _control(order):
+        if name in wanted:
+            yield Part(name, graph, batched(name, graph.inputs)), notes
+
+
+def write(part: Part, out: Path) -> Path:
+    """The network as a file, its large weights beside it."""
+    module, inputs, outputs = part.graph
+    doubled = {name: torch.cat([x, x]) if name in part.rows else x for name, x in inputs.items()}
+    graph = Graph(module, doubled, outputs)
+    return export.write(part.name, graph, out, free=False, opset=OPSET, batched=part.rows, table=written())
+
+
+def refittable(part: Part, path: Path) -> dict[str, tuple[str, bool]]:
+    """Which of the file's weights is which of the network's: name to path of a layer, and whether it was turned round,
+    as the exporter does with those of linear layers. Weights that look alike are left out: who can tell them apart?"""
+    import onnx
+    from onnx import numpy_helper
+
+    layers = {
+        f"{path}.weight": module.weight
+        for path, module in part.graph.module.named_modules()
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    keys = {name: _key(weight) for name, weight in layers.items()}
+    turned = {_key(weight.T): name for name, weight in layers.items() if weight.ndim == 2}
+    alike = {key for key, count in Counter(keys.values()).items() if count > 1}
+    found: dict[str, tuple[str, bool]] = {}
+    for held in onnx.load(str(path)).graph.initializer:
+        if held.name in layers and keys[held.name] not in alike:
+            found[held.name] = held.name.removesuffix(".weight"), False
+        elif held.name not in layers and len(held.dims) == 2:
+            name = turned.get((tuple(held.dims), hash(numpy_helper.to_array(held).tobytes())), "")
+            if name and keys[name] not in alike:
+                found[held.name] = name.removesuffix(".weight"), True
+    return {name: (path.removeprefix("net."), way) for name, (path, way) in found.items()}
+
+
+def _key(weight: Tensor) -> tuple[tuple[int, ...], int]:
+    """What it looks like: bf16 too, of which numpy knows nothing."""
+    flat = weight.detach().contiguous().reshape(-1)
+    return tuple(weight.shape), hash(flat.view(torch.uint8).numpy().tobytes())
+
+
+def _model(order: Order, rounded: bool) -> Iterator[tuple[tuple[str, Graph], dict[str, Any]]]:
+    variants, build = check_folder(order.folder).variants, order.build
+    with sentences(order.folder), torch.inference_mode():
+        found = load_modules(order.folder, build, variants, CPU, BASE[order.precision])
+    notes = {
+        "latent": found.latent,
+        "guided": bool(found.unet.config.time_cond_proj_dim),
+        "kind": found.kind,
+        "residuals": residual_shapes(found.unet.config, found.latent),
+    }
+    if rounded and order.precision in ("fp8", "int8"):
+        _round(order, found, order.precision)
+    codec = codec_graphs(found, (build.height, build.width))
+    yield ("unet", unet_graph(found, order.specs)), notes
+    for name, graph in codec.items():
+        yield (name, graph), notes
+
+
+def _control(order: Order) -> Iterator[tuple[tuple[str, Graph], dict[str, Any]]]:
+    assert order.latent is not None
+    loader = ControlLoader(order.latent, order.specs, tuple(order.residuals), CPU, BASE[order.precision])
+    control = loader(order.folder)
+    for name, graph in control_graphs(control).items():
+        yield (name, graph), {"channels": control.channels}
+
+
+@torch.inference_mode()
+def _round(order: Order, found: Modules, kind: Eight) -> None:
+    """Measure the denoiser's layers on pictures, and have them round. Raises ModelError where there is nothing to."""
+    text = load_text(order.folder, order.build, check_folder(order.folder).variants, CPU, BASE[order.precision])
+    graph = unet_graph(found, order.specs)
+    x0 = codec_graphs(found, (order.build.height, order.build.width))["encode"].module(_picture(order))
+    generator = torch.Generator().manual_seed(3)
+    alphas = _alphas(order.folder)
+    with measured(found.unet) as peaks:
+        for prompt in PROMPTS:
+            cond = dict(zip((name for name, _ in order.cond), text(prompt).cond, strict=True))
+            for noise in NOISES:
+                at = round(noise * (len(alphas) - 1))
+                eps = torch.randn(x0.shape, generator=generator)
+                x = alphas[at].sqrt() * x0 + (1 - alphas[at]).sqrt() * eps
+                given = {**graph.inputs, "x": x, "t": torch.full((1,), float(at)), **cond}
+                given = {name: z if "residual" not in name else torch.zeros_like(z) for name, z in given.items()}
+                graph.module(*given.values())
+    if not quantise(found.unet, kind, peaks):
+        raise ModelError(f"no layer of {order.folder.name} is of a size that {kind} is computed in")
+
+
+def _picture(order: Order) -> Tensor:
+    """Soft waves of all sizes, [1, 3, H, W] in [-1, 1]."""
+    y, x = torch.meshgrid(
+        torch.linspace(0, 1, order.build.height), torch.linspace(0, 1, order.build.width), indexing="ij"
+    )
+    waves = [torch.sin((3 + 9 * i) * x + (5 + 7 * i) * y + i) for i in range(6)]
+    return torch.stack([sum(waves[i::3], torch.zeros(())) / 2 for i in range(3)])[None]
+
+
+def _alphas(folder: Path) -> Tensor:
+    """The cumulated alphas of the model's own training."""
+    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json")
+    first, last = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
+    count = int(config.get("num_train_timesteps", 1000))
+    if config.get("beta_schedule", "scaled_linear") == "linear":
+        betas = torch.linspace(first, last, count)
+    else:
+        betas = torch.linspace(first**0.5, last**0.5, count) ** 2
+    return (1 - betas).cumprod(0)
