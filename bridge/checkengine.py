@@ -6,43 +6,64 @@ from bridge.app import initial_params
 from bridge.checkup import Check
 from bridge.config import Config
 from engines.errors import ModelError
-from engines.openvino_device import installed
 from engines.registry import Registry
 from pipelines import choose
+from pipelines.choose import Card
+from pipelines.ladder import Rung
 from pipelines.spec import StreamSpec, structural
 from pipelines.upgrade import AFTER_S
 
+OPENVINO = "`pip install livelatent[openvino]` for a processor's pictures in about half the time"
+TENSORRT = "`pip install livelatent[tensorrt]` (a few gigabytes) lets NVIDIA's compiler be tried too"
 
-def engine(config: Config, graphics: bool) -> Check:
-    """`graphics`: whether torch has a card to run on."""
+
+def engine(config: Config, graphics: bool, card: Card | None = None) -> Check:
+    """`graphics`: whether torch has a card to run on. `card`: which, if it is one of NVIDIA's."""
     worker = config.worker
+    card = card if worker.device in ("auto", "cuda") else None
     if worker.engine != "auto":
-        return _asked(worker.engine)
-    if graphics and worker.device == "auto":
+        return _asked(worker.engine, card)
+    if graphics and worker.device in ("auto", "mps") and card is None:
         return Check("engine", "ok", "eager, on the graphics card")
     if worker.device == "intel":
-        return _asked("openvino")
+        return _asked("openvino", card)
     try:
         spec = StreamSpec(engine="auto", device=worker.device, dtype=worker.dtype, threads=worker.threads)
         spec = structural(spec, initial_params(config, Registry.open()))
-        reason, verdict = choose.unfit(spec), choose.recall(spec)
+        rungs, verdict = choose.rungs(spec, card), choose.recall(spec, card)
     except ModelError as error:  # said by the model's own line
         return Check("engine", "note", f"not known: {error}")
+    fix = _fix(card)
+    if not rungs:
+        return Check("engine", "note" if fix else "ok", f"eager: {choose.unfit(spec)}", fix)
     what = f"{spec.model} at {spec.width}x{spec.height}"
-    if reason and not installed():
-        fix = "`pip install livelatent[openvino]` for a processor's pictures in about half the time"
-        return Check("engine", "note", f"eager: {reason}", fix)
-    if reason:
-        return Check("engine", "ok", f"eager: {reason}")
-    if verdict is None:
-        text = f"eager at first; openvino {installed()} is measured against it once a show has run for {AFTER_S:.0f} s"
-        return Check("engine", "ok", f"{text} ({what}), and takes over if it is faster")
-    return Check("engine", "ok", f"{verdict.engine} for {what}: {verdict.why}")
+    if verdict is not None:
+        return Check("engine", "ok", f"{verdict.rung.name} for {what}: {verdict.why}", fix)
+    names = ", then ".join(_named(rung) for rung in rungs)
+    text = f"eager at first; once a show has run for {AFTER_S:.0f} s, {names} {'is' if len(rungs) == 1 else 'are'}"
+    return Check(
+        "engine", "ok", f"{text} measured against it ({what}); what is faster and paints alike takes over", fix
+    )
 
 
-def _asked(name: str) -> Check:
-    if name == "openvino" and not installed():
+def _named(rung: Rung) -> str:
+    version = {"openvino": choose.openvino(), "tensorrt": choose.tensorrt()}.get(rung.engine, "")
+    return f"{rung.name} ({version})" if version else rung.name
+
+
+def _fix(card: Card | None) -> str:
+    """What else could be tried here if it were installed."""
+    if card is not None:
+        return "" if choose.tensorrt() else TENSORRT
+    return "" if choose.openvino() else OPENVINO
+
+
+def _asked(name: str, card: Card | None) -> Check:
+    absent = {"openvino": not choose.openvino(), "tensorrt": not choose.tensorrt()}.get(name, False)
+    if absent:
+        return Check("engine", "bad", f"{name} is asked for, and is not installed", f"`pip install livelatent[{name}]`")
+    if name == "tensorrt" and card is None:
         return Check(
-            "engine", "bad", "openvino is asked for, and is not installed", "`pip install livelatent[openvino]`"
+            "engine", "bad", "tensorrt is asked for, and there is no NVIDIA card: eager paints", "--engine auto"
         )
     return Check("engine", "ok", f"{name}, as the configuration says")

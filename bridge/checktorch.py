@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.checkup import Check
 from engines.paths import ROOT
+from pipelines import choose
 from pipelines.spec import Device
 
 PROBE_S = 120.0
@@ -88,6 +89,15 @@ def checks(facts: Facts | str, device: Device) -> Iterator[Check]:
 def graphics(facts: Facts | str) -> bool:
     """Whether torch has a graphics card to run on."""
     return not isinstance(facts, str) and bool(facts.torch.mps or any(not card.error for card in facts.torch.cards))
+
+
+def card(facts: Facts | str) -> choose.Card | None:
+    """The NVIDIA card that torch would run on."""
+    found = [] if isinstance(facts, str) else [card for card in facts.torch.cards if not card.error]
+    if not found:
+        return None
+    major, _, minor = found[0].capability.partition(".")
+    return choose.Card(found[0].name, (int(major), int(minor)))
 
 
 def nvidia_card() -> str:

@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     config = load_config(read_file(name) for name in args.config)
     facts = checktorch.probe()
     checks = [checkup.python(), *checktorch.checks(facts, config.worker.device)]
-    checks += [checkengine.engine(config, checktorch.graphics(facts)), *checkup.ports(config)]
+    checks += [checkengine.engine(config, checktorch.graphics(facts), checktorch.card(facts)), *checkup.ports(config)]
     checks += [
         checkup.shared_memory(),
         *checkup.models(config),

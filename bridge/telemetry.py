@@ -77,6 +77,10 @@ SHOW = (
     Reading("/cue/in", "cue.in", float, "s", "Until that one fires by itself; -1 if it waits for a hand."),
     Reading("/beat", "beat", float, "", "Where in the bar the show is: 1 is its first beat."),
     Reading("/schedule/active", "schedule.active", str, "", "Parameters that schedules move, those in hand marked so."),
+    Reading(
+        "/engine/doing", "engine.doing", str, "", "What is measured or built beside the show; empty for nothing.", 48
+    ),
+    Reading("/engine/share", "engine.share", float, "", "How far that is, 0 to 1."),
 )
 """A datagram of its own."""
 

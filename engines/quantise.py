@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 Eight = Literal["fp8", "int8"]
 MOST = {"fp8": 448.0, "int8": 127.0}
@@ -24,14 +24,14 @@ STEP = 16
 _AXIS = 0
 
 
-@torch.library.custom_op("livelatent::fp8", mutates_args=())
+@library.custom_op("livelatent::fp8", mutates_args=())
 def fp8(x: Tensor, scale: Tensor) -> Tensor:
     """`x` rounded to fp8 (e4m3) in steps of `scale`, 0-dim; in x's own type."""
     rounded = (x.float() / scale.float()).clamp(-MOST["fp8"], MOST["fp8"]).to(torch.float8_e4m3fn)
     return (rounded.float() * scale.float()).to(x.dtype)
 
 
-@torch.library.custom_op("livelatent::int8", mutates_args=())
+@library.custom_op("livelatent::int8", mutates_args=())
 def int8(x: Tensor, scale: Tensor) -> Tensor:
     """`x` rounded to int8 in steps of `scale`, 0-dim or one for each of the first axis; in x's own type."""
     steps = scale.float().view(-1, *[1] * (x.ndim - 1)) if scale.ndim else scale.float()

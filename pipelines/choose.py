@@ -108,7 +108,7 @@ def place(spec: StreamSpec, card: Card | None = None) -> Path:
     folder, build = build_of(spec)
     parts = [folder / "unet", folder / "vae", *filter(None, [build.tiny_vae]), *(path for path, _ in build.loras)]
     facts: list[object] = [build.height, build.width, build.vae, build.dtype, build.threads, build.chunks]
-    facts += [weight for _, weight in build.loras]
+    facts += [*(weight for _, weight in build.loras), *([spec.engine] if spec.engine == "tensorrt" else [])]
     packages = ("torch", "diffusers", "openvino") if card is None else ("torch", "diffusers")
     machine: list[object] = (
         [_processor(), os.cpu_count()] if card is None else [card.name, list(card.capability), tensorrt()]

@@ -160,7 +160,7 @@ def main() -> int:
 
         try:
             found = judge(spec, report=report, cancelled=task.cancelled)
-        except ModelError as error:
+        except (ModelError, RuntimeError) as error:  # of torch: no memory for both, beside the show
             print(first_line(error), file=sys.stderr)
             return 1
         task.tell(msgspec.json.encode(News(verdict=found)))

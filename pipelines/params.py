@@ -237,6 +237,8 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Hold the last picture."""
     bypass: Annotated[bool, Row("show", "live")] = False
     """Show the fitted input instead of the painted picture."""
+    upgrade: Annotated[bool, Row("show", "live")] = True
+    """Look for a faster engine beside the show, and build it; off calls off what is under way, and begins nothing."""
     tempo: Annotated[float, Row("show", "live", 20, 300, "bpm")] = 120.0
     """Beats a minute of schedules and cues; `/ll/tap` taps it in."""
     beats_per_bar: Annotated[int, Row("show", "live", 1, 16, jumps=True)] = 4

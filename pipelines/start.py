@@ -30,18 +30,26 @@ class Measured:
     def measure(self, tell: Tell, cancelled: threading.Event, /) -> Verdict:
         return choose.measure(self._spec, self._card, tell, cancelled)
 
+    def loaded(self, verdict: Verdict, /) -> None:
+        """It was remembered when it was measured."""
+
 
 class Asked:
-    """What was asked for by name: nothing to measure. Implements pipelines.upgrade.Choice."""
+    """What was asked for by name: nothing to measure, but a standby builds nothing that the painter is building.
+    Implements pipelines.upgrade.Choice."""
 
-    def __init__(self, rung: Rung) -> None:
-        self._verdict = Verdict(rung, f"{rung.engine} was asked for")
+    def __init__(self, spec: StreamSpec, card: Card | None) -> None:
+        self._spec, self._card = spec, card
+        self._verdict = Verdict(choose.rungs(spec, card)[0], f"{spec.engine} was asked for")
 
     def recall(self) -> Verdict | None:
-        return self._verdict
+        return choose.recall(self._spec, self._card)
 
     def measure(self, tell: Tell, cancelled: threading.Event, /) -> Verdict:
         return self._verdict
+
+    def loaded(self, verdict: Verdict, /) -> None:
+        choose.keep(self._spec, verdict, self._card)
 
 
 class Rungs:
@@ -84,17 +92,17 @@ def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
         return nets, "", None
     own = "auto" if spec.dtype in ("fp8", "int8") else spec.dtype  # what eager computes in where it can't in that
     plain = EagerEngine().load(folder, replace(build, dtype=own))
-    if spec.engine == "tensorrt":
-        return plain, "", Upgrade(spec, Rungs(spec, plain), Asked(Rung("tensorrt", spec.dtype)))
-    if spec.engine != "auto":
+    if spec.engine not in ("auto", "tensorrt"):
         return plain, "", None
     card = _card(plain.device)
+    if spec.engine == "tensorrt":
+        return plain, "", Upgrade(Rungs(spec, plain), Asked(spec, card), after=0.0)
     if not choose.rungs(spec, card):
         return plain, choose.unfit(spec) if card is None else "", None
     verdict = choose.recall(spec, card)
     if verdict is not None and verdict.rung == Rung("eager", spec.dtype):
         return plain, verdict.why, None
-    return plain, "", Upgrade(spec, Rungs(spec, plain), Measured(spec, card))
+    return plain, "", Upgrade(Rungs(spec, plain), Measured(spec, card))
 
 
 def _card(device: torch.device) -> Card | None:

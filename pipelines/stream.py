@@ -130,7 +130,7 @@ class DiffusionStream:
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
         self.image.follow(params, self._moment.seconds)
-        self._choose_engine(acting, params.ip_on)
+        self._choose_engine(acting, params)
         held, seen = self._counts[0], self.knobs.image.changes
         loaded = (*self.nets.controlnets, *self.nets.hintnets)
         rests = self._rest(pixels, params, self._fades, self._shows, held, seen, loaded, acting)
@@ -181,7 +181,7 @@ class DiffusionStream:
     def tune(self, params: Params, moment: Moment | None = None) -> None:
         """Wait until what the prompt of `params` says now is encoded and its networks are loaded; no fade."""
         if self._upgrade is not None:
-            self._fast = self._upgrade.poll(painting=False) or self._fast
+            self._fast = self._upgrade.poll(painting=False, wanted=params.upgrade) or self._fast
         self._ask(params, moment, 0.0)
         for _ in range(3):  # a prompt has to be read to know its LoRAs, which have to be there to encode with them
             self.prompter.settle()
@@ -203,13 +203,18 @@ class DiffusionStream:
         self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
         self._engine, self._stale = nets, set(kept.controlnets)
 
-    def _choose_engine(self, acting: Acting, pictured: bool) -> None:
+    def _choose_engine(self, acting: Acting, params: Params) -> None:
         """The faster one, once it is there, if it can paint with the LoRAs that act; pictures as prompts only the
         first can."""
         if self._upgrade is not None:
-            self._fast = self._upgrade.poll(painting=True) or self._fast
+            self._fast = self._upgrade.poll(painting=True, wanted=params.upgrade) or self._fast
         fast, wanted = self._fast, self._plain
-        if fast is not None and not pictured and (not acting or fast.follow is not None) and acting != self._refused:
+        if (
+            fast is not None
+            and not params.ip_on
+            and (not acting or fast.follow is not None)
+            and acting != self._refused
+        ):
             wanted = fast
         if wanted is not self._engine:
             self.adopt(wanted)
@@ -256,6 +261,8 @@ class DiffusionStream:
             "device": self.nets.described,
             "engine.failed": self._upgrade.failed if self._upgrade else "",
             "engine": f"{self.nets.described}; {why}".rstrip("; "),
+            "engine.doing": self._upgrade.doing if self._upgrade else "",
+            "engine.share": self._upgrade.share if self._upgrade else 0.0,
             "guard.held": held,
             **memory(self.nets.device),
             "coherence.skipped": float(self._rest.skipped),

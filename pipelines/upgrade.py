@@ -11,7 +11,6 @@ from typing import Protocol
 from engines.base import Nets
 from engines.errors import ModelError, first_line
 from pipelines.ladder import Rung, Verdict
-from pipelines.spec import StreamSpec
 
 AFTER_S = 8.0
 """A show that has painted for so long goes on, most likely: then measuring is worth its while."""
@@ -33,14 +32,19 @@ class Choice(Protocol):
 
     def measure(self, tell: Tell, cancelled: threading.Event, /) -> Verdict: ...
 
+    def loaded(self, verdict: Verdict, /) -> None:
+        """The networks of its best rung are there: from now on they are quickly had, by a standby too."""
+        ...
+
 
 class Upgrade:
     """Belongs to one stream that began with eager. `poll` is the frame thread's."""
 
     def __init__(
-        self, spec: StreamSpec, load: Load, choice: Choice, clock: Callable[[], float] = time.monotonic
+        self, load: Load, choice: Choice, clock: Callable[[], float] = time.monotonic, after: float = AFTER_S
     ) -> None:
-        self._spec, self._load, self._choice, self._clock = spec, load, choice, clock
+        """`after`: seconds of painting after which it begins."""
+        self._load, self._choice, self._clock, self._after = load, choice, clock, after
         self._first: float | None = None
         self._looked = -LOOK_S
         self._thread: threading.Thread | None = None
@@ -61,7 +65,7 @@ class Upgrade:
             self._off.set()
         elif self._thread is None:
             self._first = now if painting and self._first is None else self._first
-            lasting = self._first is not None and now - self._first >= AFTER_S
+            lasting = self._first is not None and now - self._first >= self._after
             known = False
             if not lasting and now - self._looked >= LOOK_S:
                 self._looked = now
@@ -80,6 +84,8 @@ class Upgrade:
             verdict = self._choice.recall() or self._choice.measure(self._tell, off)
             failed = [verdict.failed] if verdict.failed else []
             self._ready, missed = self._first_of(verdict.way_down, off)
+            if self._ready is not None and not missed:
+                self._choice.loaded(verdict)
             failed += missed
             self.note = "; ".join([verdict.why, *missed])
         except (ModelError, OSError) as error:

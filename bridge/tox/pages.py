@@ -31,7 +31,7 @@ LISTEN_PORT = 9001
 CONTROL_NAME, HINT_NAME = "livelatent-control-1", "livelatent-hint"
 CONTROL_PORT, HINT_PORT = 5573, 5574
 """Where the third input goes, and where the second output comes from."""
-NO_PRESET = {"pause", "bypass", "colour_capture"}
+NO_PRESET = {"pause", "bypass", "colour_capture", "upgrade"}
 """Rows that are an act, not a look. Structural ones are left out too: a preset is there with the next frame."""
 APART = {"movie", "cuda-ipc"}
 """Drivers that are source and sink, but no way to this component: a file, and one that it does not speak."""

@@ -22,6 +22,7 @@ from bridge.doctor import lines
 from engines.paths import home
 from engines.registry import Registry
 from pipelines import choose
+from pipelines.ladder import Rung, Verdict
 from pipelines.spec import StreamSpec, structural
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,21 +130,46 @@ def test_old_torch_broken_packages_and_clashing_opencvs() -> None:
 def test_which_engine_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Config()
     spec = structural(StreamSpec(engine="auto"), initial_params(plain, Registry.open()))
+    what = f"pocket at {spec.width}x{spec.height}"
     assert checkengine.engine(plain, graphics=True).text == "eager, on the graphics card"
-    for version, words in (("", "pip install livelatent[openvino]"), ("2026.4.1", "is measured against it")):
-        monkeypatch.setattr(choose, "installed", lambda version=version: version)
-        monkeypatch.setattr(checkengine, "installed", lambda version=version: version)
+    for version, words in (("", "pip install livelatent[openvino]"), ("2026.4.1", "openvino (2026.4.1) is measured")):
+        monkeypatch.setattr(choose, "openvino", lambda version=version: version)
         check = checkengine.engine(plain, graphics=False)
         assert words in check.text + check.fix
         assert check.text.startswith("eager")
-    choose.keep(spec, choose.Verdict("openvino", "openvino is 1.8 times as fast here"))
-    assert checkengine.engine(plain, graphics=False).text == (
-        f"openvino for pocket at {spec.width}x{spec.height}: openvino is 1.8 times as fast here"
-    )
+    choose.keep(spec, Verdict(Rung("openvino"), "openvino is 1.8 times as fast here"))
+    found = checkengine.engine(plain, graphics=False)
+    assert found.text == f"openvino for {what}: openvino is 1.8 times as fast here"
     asked = Config(worker=WorkerConfig(engine="openvino"))
     assert checkengine.engine(asked, graphics=False).status == "ok"
-    monkeypatch.setattr(checkengine, "installed", str)
+    monkeypatch.setattr(choose, "openvino", str)
     assert checkengine.engine(asked, graphics=False).status == "bad"
+
+
+def test_which_engine_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladder as far as this card goes, what is missing for more of it, and what was found on just this card."""
+    plain = Config()
+    spec = structural(StreamSpec(engine="auto"), initial_params(plain, Registry.open()))
+    facts = Facts(Torch(version="2.13.0", cards=[Card("RTX 4090", "8.9", 20 << 30, 24 << 30)]))
+    card = checktorch.card(facts)
+    assert card == choose.Card("RTX 4090", (8, 9))
+    assert checktorch.card(Facts(CPU)) is None
+    monkeypatch.setattr(choose, "tensorrt", str)
+    check = checkengine.engine(plain, True, card)
+    assert "eager fp16-accumulate is measured" in check.text
+    assert "pip install livelatent[tensorrt]" in check.fix
+    monkeypatch.setattr(choose, "tensorrt", lambda: "11.4.0")
+    check = checkengine.engine(plain, True, card)
+    assert "then tensorrt fp16 (11.4.0), then tensorrt fp8 (11.4.0) are measured" in check.text
+    assert "fp8" not in checkengine.engine(plain, True, card._replace(capability=(8, 6))).text
+    choose.keep(spec, Verdict(Rung("tensorrt", "fp8"), "tensorrt fp8 is 1.4 times as fast here"), card)
+    assert checkengine.engine(plain, True, card).text.startswith("tensorrt fp8 for pocket at")
+    assert "are measured" in checkengine.engine(plain, True, card._replace(name="RTX 5090")).text
+    asked = Config(worker=WorkerConfig(engine="tensorrt"))
+    assert checkengine.engine(asked, True, card).status == "ok"
+    assert "there is no NVIDIA card" in checkengine.engine(asked, False, None).text
+    monkeypatch.setattr(choose, "tensorrt", str)
+    assert checkengine.engine(asked, True, card).fix == "`pip install livelatent[tensorrt]`"
 
 
 def test_little_shared_memory_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

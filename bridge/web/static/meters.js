@@ -18,6 +18,13 @@ export function duration(ms) {
   return ms < 100000 ? [(ms / 1000).toFixed(1), "s"] : [(ms / 60000).toFixed(0), "min"];
 }
 
+/** What goes on beside the show, and how far it is. */
+function beside(readings) {
+  const doing = readings["/engine/doing"];
+  const share = readings["/engine/share"];
+  return doing ? ` · ${doing}${share ? ` ${Math.round(share * 100)} %` : ""}` : "";
+}
+
 export class Meters {
   constructor() {
     this.latencies = [];
@@ -44,7 +51,7 @@ export class Meters {
   show(readings) {
     for (const meter of document.querySelectorAll("[data-reading]")) this.write(meter, readings[meter.dataset.reading]);
     const state = readings["/state"] || "starting";
-    if (this.linked) this.state(state, WORDS[state] ?? state);
+    if (this.linked) this.state(state, (WORDS[state] ?? state) + beside(readings));
     if (performance.now() > this.problemUntil) this.sentence(readings["/error"]);
     document.querySelector("#input .what").textContent = readings["/info/source"];
     document.querySelector("#output .what").textContent = readings["/info/model"];
