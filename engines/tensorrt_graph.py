@@ -129,7 +129,8 @@ def _round(order: Order, found: Modules, kind: Eight) -> None:
                 eps = torch.randn(x0.shape, generator=generator)
                 x = alphas[at].sqrt() * x0 + (1 - alphas[at]).sqrt() * eps
                 given = {**graph.inputs, "x": x, "t": torch.full((1,), float(at)), **cond}
-                given = {name: z if "residual" not in name else torch.zeros_like(z) for name, z in given.items()}
+                given |= {name: torch.zeros_like(z) for name, z in given.items() if name.startswith("residual")}
+                given = {name: z.to(graph.inputs[name].dtype) for name, z in given.items()}
                 graph.module(*given.values())
     if not quantise(found.unet, kind, peaks):
         raise ModelError(f"no layer of {order.folder.name} is of a size that {kind} is computed in")

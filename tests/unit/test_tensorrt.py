@@ -24,6 +24,7 @@ from engines.tensorrt_api import Card
 from engines.tensorrt_graph import parts, write
 from engines.tensorrt_order import Order, model_names
 from pipelines import gate
+from pipelines.ladder import DISTANCE, LIKENESS
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
 from tests.support import fake_tensorrt, loras
@@ -248,8 +249,8 @@ def test_fewer_bits_pass_the_gate(engine, model_folder, precision):
     ours, theirs = engine.load(folder, build(dtype=precision)), EagerEngine().load(folder, build())
     found, want = painted(ours, params), painted(theirs, params)
     assert (found - want).abs().max() > 0
-    assert gate.likeness(found, want) > gate.LIKENESS
-    assert gate.distance(found, want) < gate.DISTANCE
+    assert gate.likeness(found, want) > LIKENESS
+    assert gate.distance(found, want) < DISTANCE
     assert (ours.follow is None) == (precision != "fp16"), "what is rounded has no weights to be exchanged"
 
 
