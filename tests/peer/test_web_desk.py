@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import simplejpeg
-from support.stage import Stage
-from support.visitor import DEADLINE_S, Visitor, hear, say
+from support.stage import Stage, until
+from support.visitor import Visitor, hear, say
 from websockets.sync.client import ClientConnection
 
 from bridge.show.looks import Library
@@ -32,13 +31,6 @@ def visitor(stage: Stage) -> Visitor:
 
 def act(page: ClientConnection, address: str, *args: object) -> None:
     say(page, type="say", address=address, args=args)
-
-
-def until(test: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not test():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def entry(page: ClientConnection, test: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

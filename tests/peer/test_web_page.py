@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.browser import Browser, Page, chromium, find_chromium
-from support.stage import Stage
+from support.stage import Stage, until
 
 from bridge.config import Config, WebConfig
 
@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
 ]
-DEADLINE_S = 20.0
 MEAN = """(() => {
   const canvas = document.querySelector('#SHELF canvas'), sum = [0, 0, 0];
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -53,13 +52,6 @@ def page(browser: Browser, stage: Stage) -> Iterator[Page]:
     errors = list(page.errors)
     page.close()
     assert not errors
-
-
-def until(test: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not test():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def colours(page: Page, shelf: str) -> tuple[tuple[int, int], np.ndarray]:
@@ -331,6 +323,7 @@ def test_the_last_picture_stays_while_the_link_is_down_and_it_comes_back(
     browser: Browser, stage: Stage, tmp_path: Path
 ) -> None:
     page = browser.page()
+    page.viewport(1440, 900)
     page.goto(stage.server.url)
     stage.publish(seq=1, output=np.full((32, 32, 3), 180, np.uint8), input=np.full((32, 32, 3), 90, np.uint8))
     page.wait(PAINTED)

@@ -109,14 +109,25 @@ class Page:
             self.mouse("mouseMoved", x + w * (start + (end - start) * i / steps), y + h / 2)
         self.mouse("mouseReleased", x + w * end, y + h / 2)
 
+    def touch(self, selector: str, *way: tuple[float, float]) -> None:
+        """A finger on the middle of an element, along these steps (pixels from there), and off."""
+        x, y, w, h = self.box(selector)
+        for kind, dx, dy in (("touchStart", 0.0, 0.0), *(("touchMove", dx, dy) for dx, dy in way)):
+            points = [{"x": x + w / 2 + dx, "y": y + h / 2 + dy}]
+            self.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+        self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def type(self, text: str) -> None:
         self.send("Input.insertText", text=text)
 
-    def press(self, key: str) -> None:
-        code = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowRight": 39}[key]
-        text = {"text": "\r"} if key == "Enter" else {}
+    def press(self, key: str, repeat: bool = False) -> None:
+        """A key by its name, or the letter that it writes; `repeat`: as the system does while one is held down."""
+        codes = {"Enter": 13, "Escape": 27, "Tab": 9, "Backspace": 8, "ArrowLeft": 37, "ArrowRight": 39}
+        code = codes.get(key) or ord(key.upper())
+        text = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
         down = "keyDown" if text else "rawKeyDown"
-        self.send("Input.dispatchKeyEvent", type=down, key=key, code=key, windowsVirtualKeyCode=code, **text)
+        more = {**text, "autoRepeat": repeat}
+        self.send("Input.dispatchKeyEvent", type=down, key=key, code=key, windowsVirtualKeyCode=code, **more)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def close(self) -> None:

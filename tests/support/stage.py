@@ -35,6 +35,14 @@ def picture(seq: int, side: int, tint: tuple[float, float, float]) -> Pixels:
     return (out * 255).astype(np.uint8)
 
 
+def until(test: Callable[[], bool], what: str) -> None:
+    """Wait for something that happens by itself."""
+    deadline = time.monotonic() + 20.0
+    while not test():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
 class Stage:
     """Everything around the page. `start` listens, `stop` leaves no thread behind, or fails."""
 

@@ -1,28 +1,45 @@
-// The page: a link to the bridge, two pictures, the meters, and controls drawn from the parameter table.
+// The desk: a link to the bridge, pictures, looks, cues, meters, a log, and controls drawn from the parameter table.
 
-import { el, makeControl } from "./controls.js";
+import { makeControl } from "./controls.js";
+import { Cues } from "./cues.js";
+import { Details } from "./details.js";
+import { el } from "./el.js";
 import { Groups } from "./groups.js";
+import { listen } from "./keys.js";
+import { Layout } from "./layout.js";
 import { Link } from "./link.js";
+import { Log } from "./log.js";
+import { Looks } from "./looks.js";
 import { Meters } from "./meters.js";
+import { Moves } from "./moves.js";
 import { makeTheatre, Painter, parse } from "./pictures.js";
 import { Structure } from "./structure.js";
 
+const THEIRS_MS = 1200;
+const IN_TRANSPORT = ["cue/go", "cue/back"];
+
 const id = (name) => document.getElementById(name);
+const part = (name) => document.querySelector(`section.${name}`);
+const say = (address, ...args) => link.send({ type: "say", address, args }) || meters.problem("not connected: nothing was sent");
+const command = (name) => link.send({ type: "command", name }) || meters.problem("not connected: nothing was sent");
+
 const meters = new Meters();
+const details = new Details(part("details"));
+const log = new Log(part("log"), alarm);
+const looks = new Looks(part("looks"), say);
+const cues = new Cues(part("cues"), say, command, () => looks.seconds.valueAsNumber || 0);
+const layout = new Layout(() => seen());
+const moves = new Moves(id("moves"));
 const controls = new Map();
-const painters = {
-  input: new Painter(id("input"), (picture) => painted(picture)),
-  output: new Painter(id("output"), (picture) => painted(picture)),
-  hint: new Painter(id("hint"), (picture) => painted(picture)),
-};
-const groups = new Groups(id("panel"));
+const painters = Object.fromEntries(["input", "output", "hint"].map((name) => [name, new Painter(id(name), painted)]));
+const groups = new Groups(id("groups"));
 const structure = new Structure((values) => link.send({ type: "set", values }));
 let drawn = "";
 let version = "";
+let you = "";
+let greeted = false;
 let shown = { version: 0, latency: 0 };
 let promptVersion = Infinity;
-
-const seconds = () => Math.max(0, Math.min(600, id("seconds").valueAsNumber || 0));
 
 function painted(picture) {
   link.send({ type: "ack", shelf: picture.shelf, number: picture.number });
@@ -35,7 +52,7 @@ function painted(picture) {
 function move(row, value) {
   if (row.kind === "encode") promptVersion = shown.version;
   groups.note(row.name, value);
-  link.move(row.name, value, row.ramps || row.kind === "encode" ? seconds() : 0);
+  link.move(row.name, value, row.ramps || row.kind === "encode" ? moves.seconds : 0);
 }
 
 function promptLive() {
@@ -43,20 +60,22 @@ function promptLive() {
   for (const control of controls.values()) control.live?.();
 }
 
+// Drawing
+
 function draw(hello) {
   controls.clear();
   for (const place of ["prompts", "times", "switches", "commands"]) id(place).replaceChildren();
   groups.clear();
   for (const row of hello.table) {
     const control =
-      row.kind === "structural" ? structure.control(row) : makeControl(row, (value) => move(row, value), () => seconds() > 0);
+      row.kind === "structural" ? structure.control(row) : makeControl(row, (value) => move(row, value), () => moves.seconds > 0);
     controls.set(row.name, control);
     place(row, control.root);
   }
   groups.place("model").append(structure.footer);
-  for (const name of hello.commands) {
+  for (const name of hello.commands.filter((name) => !IN_TRANSPORT.includes(name))) {
     const button = el("button", { type: "button", className: "command", textContent: name.replaceAll("_", " ") });
-    button.addEventListener("click", () => link.send({ type: "command", name }));
+    button.addEventListener("click", () => command(name));
     id("commands").append(button);
   }
 }
@@ -68,6 +87,8 @@ function place(row, root) {
   else {
     shorten(root, row);
     groups.add(row, root);
+    const unit = /^control (\d)$/.exec(row.group)?.[1];
+    if (unit && row.name.endsWith("_on")) root.after(peek(Number(unit)));
   }
 }
 
@@ -78,19 +99,48 @@ function shorten(root, row) {
   if (label.textContent.startsWith(own)) label.textContent = label.textContent.slice(own.length);
 }
 
-function show(values, times = {}) {
+/** Shows what this control unit is shown, beside the pictures. */
+function peek(unit) {
+  const button = el("button", { type: "button", role: "switch", className: "switch peek", textContent: "see its hint", "data-unit": unit, "aria-checked": "false" });
+  button.addEventListener("click", () => link.move("hint_preview", button.getAttribute("aria-checked") === "true" ? 0 : unit, 0));
+  return button;
+}
+
+/** Make room for the hint of control unit `number`; 0 is none. */
+function look(number) {
+  for (const button of document.querySelectorAll(".peek")) button.setAttribute("aria-checked", String(Number(button.dataset.unit) === number));
+  id("hint").hidden = !number;
+  id("hint").querySelector(".what").textContent = number ? `unit ${number}` : "";
+  watch();
+}
+
+// Hearing
+
+function show(values, times = {}, by = "") {
   for (const [name, value] of Object.entries(values)) {
-    controls.get(name)?.show(value, times[name] ?? 0);
+    const control = controls.get(name);
+    control?.show(value, times[name] ?? 0);
     groups.note(name, value);
+    if (control && by && by !== you) theirs(control.root, by);
   }
   if (values.hint_preview !== undefined) look(values.hint_preview);
 }
 
-function hear(message) {
-  if (message.type === "hello") {
+/** Somebody else moves this: let it be seen who, for a moment. */
+function theirs(root, by) {
+  root.dataset.by = by;
+  clearTimeout(root.forget);
+  root.forget = setTimeout(() => delete root.dataset.by, THEIRS_MS);
+}
+
+const heard = {
+  hello(message) {
     // After an update of the bridge the page must be the new one too.
     if (version && version !== message.version) return location.reload();
     version = message.version;
+    you = message.you;
+    greeted = false;
+    log.clear();
     const table = JSON.stringify([message.table, message.commands]);
     if (table !== drawn) draw(message);
     drawn = table;
@@ -98,21 +148,37 @@ function hear(message) {
     show({ ...message.values, ...link.waiting() });
     link.flush();
     watch();
-  } else if (message.type === "change") show(message.values, message.seconds);
-  else if (message.type === "problem") meters.problem(message.text);
-  else if (message.type === "stats") {
-    meters.show(message.readings);
-    structure.running(message.readings["/info/model"]);
-    for (const control of controls.values()) control.told?.(message.readings);
+  },
+  change: (message) => show(message.values, message.seconds, message.by),
+  problem: (message) => meters.problem(message.text),
+  offer(message) {
+    looks.show(message.looks);
+    cues.offer(message.looks.map((card) => card.name), message.shows);
+  },
+  cues: (message) => cues.show(message),
+  log(message) {
+    log.add(message.entries, !greeted);
+    greeted = true;
+    seen();
+  },
+  detail: (message) => part("details").offsetParent && details.show(message),
+  stats({ readings }) {
+    meters.show(readings);
+    structure.running(readings["/info/model"]);
+    looks.mark(readings["/look/now"]);
+    cues.time(readings["/cue/in"]);
+    for (const control of controls.values()) control.told?.(readings);
     for (const painter of Object.values(painters)) painter.caption();
-  }
+  },
+};
+
+/** How many errors nobody has looked at, on the way to the log. */
+function alarm(count) {
+  for (const button of document.querySelectorAll("nav button:is([data-tab=log], [data-side=log])")) button.dataset.count = count || "";
 }
 
-/** Make room for the hint of control unit `number`; 0 is none. */
-function look(number) {
-  id("hint").hidden = !number;
-  id("hint").querySelector(".what").textContent = number ? `unit ${number}` : "";
-  watch();
+function seen() {
+  if (part("log").offsetParent) log.read();
 }
 
 /** A hidden window wants no pictures: nothing is encoded for it. */
@@ -121,7 +187,7 @@ function watch() {
 }
 
 const link = new Link(
-  hear,
+  (message) => heard[message.type]?.(message),
   (buffer) => {
     const picture = parse(buffer);
     painters[picture.shelf].take(picture);
@@ -132,4 +198,13 @@ const link = new Link(
 // The token has become a cookie; it should not stay where people can read it over a shoulder.
 history.replaceState(null, "", location.pathname);
 document.addEventListener("visibilitychange", watch);
-makeTheatre(id("output"));
+listen({
+  go: () => cues.go(),
+  back: () => cues.back(),
+  hold: () => cues.hold(),
+  look: (index) => looks.press(index),
+  save: () => looks.asking(),
+  prompt: () => document.querySelector("[data-name=prompt] textarea")?.focus(),
+  layout: () => layout.toggle(),
+  theatre: makeTheatre(id("output")),
+});

@@ -1,19 +1,12 @@
 // One control per row of the parameter table. Each has `root` (its element) and `show(value, seconds)`; `move(value)` is
 // called when a person moves it. While a hand is on a control, moves from elsewhere wait until it lets go.
 
-const RELEASE_MS = 300;
-const TYPING_MS = 700;
-const FINE = 1000;
+import { el } from "./el.js";
+import { promptBox } from "./prompt.js";
+import { drags } from "./touch.js";
 
-export function el(tag, properties = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key.includes("-") || key === "role" || key === "for") node.setAttribute(key, value);
-    else node[key] = value;
-  }
-  node.append(...children);
-  return node;
-}
+const RELEASE_MS = 300;
+const FINE = 1000;
 
 const title = (row) => row.name.replaceAll("_", " ");
 const range = (row) => [row.low, row.high, row.curve === "log" && row.low > 0 ? "log" : row.curve];
@@ -113,7 +106,8 @@ function slider(row, move, slow) {
     current = value;
     draw(value);
   };
-  const hold = new Hold(knob, show);
+  const track = root.querySelector(".track");
+  const hold = new Hold(track, show);
   const go = (value) => {
     draw(value);
     move(value);
@@ -121,6 +115,11 @@ function slider(row, move, slow) {
   // With a move time a drag says where to go when it ends: every pixel of it would start the move anew.
   knob.addEventListener("input", () => (slow() && row.ramps ? draw(read()) : go(read())));
   knob.addEventListener("change", () => go(read()));
+  drags(track, {
+    start: () => travel(row, read()),
+    drag: (position) => (slow() && row.ramps ? draw(valueAt(row, position)) : go(valueAt(row, position))),
+    end: () => go(read()),
+  });
   knob.addEventListener("dblclick", () => go(row.default));
   root.querySelector(".name").addEventListener("dblclick", () => go(row.default));
   knob.addEventListener("keydown", (event) => {
@@ -183,66 +182,10 @@ function menu(row, move) {
   return { root: frame(row, select), show };
 }
 
-function text(row, move) {
-  const box = el("textarea", { rows: 1, maxLength: 2000, spellcheck: false, autocomplete: "off", "aria-label": title(row), placeholder: row.doc });
-  const note = el("span", { className: "note", role: "status" });
-  const root = frame(row, box, note);
-  let sent = row.default;
-  let timer = null;
-  let watched = false;
-  const say = (state, words = "") => {
-    root.dataset.sent = state;
-    note.textContent = words || { typing: "typing", sent: "encoding", fading: "fading in", live: "" }[state];
-  };
-  const send = () => {
-    clearTimeout(timer);
-    if (box.value === sent) return say("live");
-    sent = box.value;
-    say("sent");
-    move(sent);
-  };
-  const grow = () => {
-    if (CSS.supports("field-sizing", "content")) return;
-    box.style.height = "auto";
-    box.style.height = `${box.scrollHeight + 2}px`;
-  };
-  box.addEventListener("input", () => {
-    grow();
-    say("typing");
-    clearTimeout(timer);
-    timer = setTimeout(send, TYPING_MS);
-  });
-  box.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    send();
-  });
-  box.addEventListener("blur", send);
-  const show = (value) => {
-    if (root.dataset.sent === "typing") return;
-    sent = value;
-    if (box.value === value) return;
-    box.value = value;
-    grow();
-  };
-  // The worker's notes tell exactly what it shows; where it has none, a picture newer than the change must do.
-  const told = (readings) => {
-    const note = (what) => readings[`/${row.name}/${what}`];
-    watched = note("shown") !== undefined;
-    if (!watched || root.dataset.sent === "typing") return;
-    if (note("shown") !== sent) say("sent", note("error"));
-    else if (note("fade") < 1) say("fading");
-    else say("live", note("unknown") && `not known: ${note("unknown")}`);
-  };
-  const live = () => !watched && root.dataset.sent === "sent" && say("live");
-  show(row.default);
-  return { root, show, told, live };
-}
-
 /** `move(value)` tells the bridge; `slow()` says whether moves take time. */
 export function makeControl(row, move, slow) {
   if (row.type === "bool") return flag(row, move);
-  if (row.type === "text") return text(row, move);
+  if (row.type === "text") return promptBox(row, frame, move);
   if (row.type === "choice") {
     // What fits into one line of the narrowest window; the rest opens as a menu.
     const side = row.choices.length <= 5 && row.choices.map((choice) => choice.title).join("").length <= 28 && row.name !== "model";

@@ -1,19 +1,10 @@
 // Rows under their headings. What one plays with is open; the rest is one line until it is wanted, and says when something
 // in it is not as it came, so that nothing that acts on the picture is out of sight.
 
-import { el } from "./controls.js";
+import { el } from "./el.js";
+import { kept, keep } from "./kept.js";
 
 const OPEN = new Set(["image", "noise", "model"]);
-const KEY = "livelatent.groups";
-
-function remembered() {
-  try {
-    return JSON.parse(localStorage.getItem(KEY)) ?? {};
-  } catch {
-    return {}; // no storage in a private window, or not ours
-  }
-}
-
 export class Groups {
   /** `panel`: the element that the groups go into. */
   constructor(panel) {
@@ -38,14 +29,9 @@ export class Groups {
     const count = el("small", { className: "moved" });
     const body = el("div", { className: "rows" });
     const root = el("details", { className: "group", "data-group": name }, el("summary", {}, name, count), body);
-    root.open = remembered()[name] ?? OPEN.has(name);
+    root.open = kept("groups", {})[name] ?? OPEN.has(name);
     root.addEventListener("toggle", () => {
-      if (root.open === (remembered()[name] ?? OPEN.has(name))) return;
-      try {
-        localStorage.setItem(KEY, JSON.stringify({ ...remembered(), [name]: root.open }));
-      } catch {
-        // it is open for now
-      }
+      if (root.open !== (kept("groups", {})[name] ?? OPEN.has(name))) keep("groups", { ...kept("groups", {}), [name]: root.open });
     });
     this.panel.append(root);
     return { body, count, moved: new Set() };

@@ -79,7 +79,8 @@ export class Painter {
   }
 }
 
-/** Fill the screen with a figure, and go back: by tap, Enter, or Escape. iPhones can't, so the page fills itself too. */
+/** Fill the screen with a figure, and go back: by tap, Enter, or Escape. iPhones can't, so the page fills itself too.
+ *  Returns what does it. */
 export function makeTheatre(figure) {
   const canvas = figure.querySelector("canvas");
   const leave = () => {
@@ -93,13 +94,13 @@ export function makeTheatre(figure) {
   };
   canvas.addEventListener("click", toggle);
   canvas.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") {
-      event.preventDefault();
-      toggle();
-    }
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    toggle();
   });
   document.addEventListener("keydown", (event) => event.key === "Escape" && leave());
   document.addEventListener("fullscreenchange", () => {
     if (!document.fullscreenElement) document.body.classList.remove("theatre");
   });
+  return toggle;
 }

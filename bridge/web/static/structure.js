@@ -1,6 +1,7 @@
 // Model, size, networks: changes that are built beside the running show. They are collected here and applied together.
 
-import { el, makeControl } from "./controls.js";
+import { makeControl } from "./controls.js";
+import { el } from "./el.js";
 
 export class Structure {
   /** `apply(values)` sends all changes at once; false if the link is down. */
