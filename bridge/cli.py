@@ -27,6 +27,7 @@ COMMANDS = {
     "infotext": ("bridge.infotext_cli", "turn AUTOMATIC1111's settings, in a picture or a text, into a look"),
     "looks": ("bridge.show.looks_cli", "the looks that there are, ours and those that you saved"),
     "shows": ("bridge.show.shows_cli", "the cue lists that there are; check one"),
+    "layouts": ("bridge.layouts.cli", "control surfaces for TouchOSC and Open Stage Control, with every parameter"),
     "keys": ("bridge.keys", "who may connect over ZMQ from other machines"),
     "td": ("bridge.tox.cli", "the TouchDesigner component: build it, install it"),
     "doctor": ("bridge.doctor", "check this machine, and say how to fix what is missing"),

@@ -77,6 +77,11 @@ def ipadapters() -> tuple[Choice, ...]:
     return (Choice(NO_ADAPTER, NO_ADAPTER), *(Choice(entry.id, _title(entry)) for entry in entries))
 
 
+def known(ids: str) -> tuple[str, ...]:
+    """The ids of a registry, the user's own too."""
+    return tuple(choice.id for choice in _IDS[ids]())
+
+
 _IDS = {"models": models, "controlnets": controlnets, "loras": loras, "ipadapters": ipadapters}
 
 
