@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from engines.aside import Aside
+    from engines.machine import Machine
+
 from engines.modelfile import Emphasis
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps", "intel"]
@@ -232,6 +235,10 @@ class Nets:
     them. Whether that is how it paints now."""
     load_image: Callable[[Path, Path], ImageAdapter] | None = None
     """Load an image adapter's file and its encoder's folder, beside the running stream. Raises ModelError, too."""
+    machine: Machine | None = None
+    """What whole frames can be recorded on; None where each operation is done as it comes."""
+    aside: Aside | None = None
+    """Where ControlNets may run while the denoiser begins; it joins them itself, before it uses what they add."""
 
 
 class Engine(Protocol):

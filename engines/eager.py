@@ -40,7 +40,7 @@ class EagerUNet:
     """A UNet2DConditionModel. Implements engines.base.UNet."""
 
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
-        self._net, self._dtype, self.spec = net, dtype, spec
+        self.net, self._dtype, self.spec = net, dtype, spec
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         if self.guidance_dim:
             half = self.guidance_dim // 2
@@ -56,7 +56,7 @@ class EagerUNet:
         image: ImagePrompt | None = None,
     ) -> Tensor:
         added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
-        out = self._net(
+        out = self.net(
             x.to(self._dtype),
             t,
             cond[0],

@@ -125,6 +125,20 @@ class FakeStream:
             time.sleep(left)
         return self._picture
 
+    depth = 1
+
+    def begin(self, pixels: Pixels, params: object, moment: object = None, into: Pixels | None = None) -> None:
+        self(pixels, params, moment)
+
+    def end(self) -> Pixels:
+        return self._picture
+
+    def wait_s(self) -> float:
+        return 0.0
+
+    def pin(self, memory: Pixels) -> None:
+        """A picture is copied here."""
+
     def show(self, number: int, pixels: Pixels) -> None:
         """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit; the
         image prompt's, number 0, comes last."""

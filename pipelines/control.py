@@ -7,6 +7,7 @@ preprocessor. TemporalNet2's has six channels: that picture, then the flow from 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -66,9 +67,10 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
     def denoise(x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
         t: Tensor = knobs.levels.t[i]
         total: tuple[Tensor, ...] = ()
-        for hint in hints:
-            if hint.unit.steps[i]:
-                total = _sum(total, _residuals(nets, hint, x, t, cond, knobs))
+        with nets.aside() if nets.aside is not None and hints else nullcontext():
+            for hint in hints:
+                if hint.unit.steps[i]:
+                    total = _sum(total, _residuals(nets, hint, x, t, cond, knobs))
         return nets.unet(x, t, cond, guidance, total, *knobs.image.look(knobs.mode.image, x.shape[0]))
 
     return denoise

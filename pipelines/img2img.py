@@ -10,33 +10,39 @@ from pipelines.control import controlled, prepare_hints
 from pipelines.guard import guard
 from pipelines.guidance import guided
 from pipelines.knobs import Knobs
-from pipelines.past import begin, coloured, noises, recall, remember, steadied
+from pipelines.past import begin, coloured, glance, noises, recall, remember, steadied
 from pipelines.prepare import finish, prepare, to_bytes
 from pipelines.sampling import SAMPLERS
+from pipelines.stages import Hand, at_once
 from pipelines.state import StreamState
 
 
 @torch.inference_mode()
-def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets) -> Tensor:
+def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Hand = at_once) -> Tensor:
     """Paint one frame: uint8 [h, w, 1 | 3 | 4] in, uint8 [H, W, 3] out, both on the networks' device.
 
     Few-step SDEdit (Meng et al. 2022): the input's latent is noised to the level that strength names, and a distilled
     sampler walks back down under the prompt. Capturable: no host sync, no shape that depends on data; every number that
-    may change while it runs is a tensor in `params`, and only `params.mode` decides which operations there are.
+    may change while it runs is a tensor in `params`, and only `params.mode` decides which operations there are. What
+    `hand` hands on ends a stage: on a card the stages of successive frames run beside each other.
     """
     mode = params.mode
     source = prepare(frame, mode.size, mode.fit)  # [1, 3, H, W] in [-1, 1]
     if mode.work == "bypass":
         return to_bytes(source)
+    latent = glance(source, params, nets)  # [1, C, h, w]
 
+    frame, source, latent = hand(frame, source, latent)
     past = recall(source, params, state)
     noise = noises(past, params, state)
-    x0 = begin(source, past, params, state, nets)  # [1, C, h, w]
+    x0 = begin(source, latent, past, params, state, nets)
     x = params.start_alpha * x0 + params.start_sigma * noise[0]
     hints = prepare_hints(frame, source, past, params, state, nets)
     model = guided(controlled(nets, hints, params), x0, params)  # x, i -> x0, eps
     x0 = remember(SAMPLERS[mode.sampler](model, x, params.levels, noise), params, state)
 
+    x0, source, numbers = hand(x0, source, params.numbers)
+    params = params.over(numbers)
     image = coloured(nets.decode(x0), source, past, params, state)
     image = steadied(guard(image, source, state), source, past, params, state)
     return finish(image, source, params.mix)

@@ -6,6 +6,7 @@ what changes the shape of the work (`Mode`) makes another graph.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -98,17 +99,29 @@ class Knobs:
     def _make_numbers(self, device: torch.device) -> None:
         """One buffer for all numbers: a change is one copy."""
         rows = len(Levels._fields)
-        self._device = torch.zeros(rows + _SCALAR_ROWS, MAX_STEPS, device=device)
+        self.numbers = torch.zeros(rows + _SCALAR_ROWS, MAX_STEPS, device=device)
+        """All of them."""
         self._host = torch.zeros(rows + _SCALAR_ROWS, MAX_STEPS, pin_memory=device.type == "cuda")
-        self._rows = [tuple(row) for row in self._device[:rows]]
-        scalars = dict(zip(_SCALARS, self._device[rows:].view(-1), strict=False))
+        self._rows = [tuple(row) for row in self.numbers[:rows]]
+        self.levels = Levels(*self._rows)
+        self._name(self.numbers)
+
+    def _name(self, numbers: Tensor) -> None:
+        scalars = dict(zip(_SCALARS, numbers[len(Levels._fields) :].view(-1), strict=False))
         self.start_alpha, self.start_sigma = scalars["start_alpha"], scalars["start_sigma"]
         """The latent that the walk begins with: start_alpha x0 + start_sigma noise."""
         self.guidance, self.delta, self.mix = scalars["guidance"], scalars["delta"], scalars["mix"]
         self.feedback, self.smoothing = scalars["feedback"], scalars["smoothing"]
         self.colour_amount, self.cut_sensitivity = scalars["colour_amount"], scalars["cut_sensitivity"]
         self.noise_speed = scalars["noise_speed"]
-        self.levels = Levels(*self._rows)
+
+    def over(self, numbers: Tensor) -> Knobs:
+        """These knobs, their scalars read from `numbers`, a copy of `self.numbers`."""
+        if numbers is self.numbers:
+            return self
+        knobs = copy.copy(self)
+        knobs._name(numbers)
+        return knobs
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
         """Bring the buffers to `params`, for an input of shape `source`. Copies what changed, waits for nothing."""
@@ -118,7 +131,7 @@ class Knobs:
             self._seen = seen
             self.levels = Levels(*(row[: mode.steps] for row in self._rows))
             self._fill(mode, params)
-            self._device.copy_(self._host, non_blocking=True)
+            self.numbers.copy_(self._host, non_blocking=True)
         drawn = (params.seed, params.seed2, params.seed_mix, draws(mode.sampler, mode.steps))
         if drawn != self.drawn:
             self.drawn = drawn

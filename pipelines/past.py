@@ -78,16 +78,24 @@ def moved_along(past: Past) -> Tensor:
     return warp(past.picture, past.flow, "bicubic").clamp(-1.0, 1.0)
 
 
-def begin(source: Tensor, past: Past, knobs: Knobs, state: StreamState, nets: Nets) -> Tensor:
+def glance(source: Tensor, knobs: Knobs, nets: Nets) -> Tensor:
+    """The input's own latent, [1, C, h, w]; empty where nobody asks."""
+    mode = knobs.mode
+    if mode.work == "txt2img" or mode.temporal.feedback == "pixel":
+        return source[:0]
+    return nets.encode(source)
+
+
+def begin(source: Tensor, latent: Tensor, past: Past, knobs: Knobs, state: StreamState, nets: Nets) -> Tensor:
     """The latent that is painted over, [1, C, h, w]: the input's, with as much of the last picture as feedback says."""
     mode = knobs.mode
     if mode.work == "txt2img":
         return knobs.blank
-    if mode.temporal.feedback == "off":
-        return nets.encode(source)
     if mode.temporal.feedback == "pixel":
         return nets.encode(feedback(source, past.picture, past.flow, past.trust, knobs.feedback))
-    return feedback(nets.encode(source), state.latent, past.flow, past.trust, knobs.feedback)
+    if mode.temporal.feedback == "latent":
+        return feedback(latent, state.latent, past.flow, past.trust, knobs.feedback)
+    return latent
 
 
 def remember(x0: Tensor, knobs: Knobs, state: StreamState) -> Tensor:

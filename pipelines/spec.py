@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.params import Params
 
-Engine = Literal["auto", "eager", "openvino", "tensorrt", "fake"]
+Engine = Literal["auto", "eager", "compiled", "openvino", "tensorrt", "fake"]
 Device = Literal["auto", "cpu", "cuda", "mps", "intel"]
 DType = Literal["auto", "fp32", "bf16", "fp16", "fp16-accumulate", "fp8", "int8"]
 IMAGE = 0
@@ -61,6 +61,30 @@ class Stream(Protocol):
     def __call__(self, pixels: NDArray[np.uint8], params: Params, moment: Moment | None = None) -> NDArray[np.uint8]:
         """One frame: uint8 (h, w, 1|3|4) of any size in, uint8 (spec.height, spec.width, 3) out. The result may be
         a buffer that the next call overwrites. Without `moment` it counts time and frames for itself."""
+
+    @property
+    def depth(self) -> int:
+        """How many frames may have been begun and not ended: above 1, they overlap."""
+
+    def begin(
+        self,
+        pixels: NDArray[np.uint8],
+        params: Params,
+        moment: Moment | None = None,
+        into: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """As calling it, without waiting for the picture. `pixels` must stay as they are until `taken` or `end`.
+        `into`: a place in memory that was `pin`ned, where the picture may be put."""
+
+    def end(self) -> NDArray[np.uint8]:
+        """The picture of the oldest frame that was begun; `into` itself where it could be put there."""
+
+    def wait_s(self) -> float:
+        """How long to wait before another frame is begun, in seconds: a later one is a newer one, and the device is
+        busy until then."""
+
+    def pin(self, memory: NDArray[np.uint8]) -> None:
+        """Tell where frames and pictures lie that come again and again; it stays mapped until `close`."""
 
     def show(self, number: int, pixels: NDArray[np.uint8]) -> None:
         """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8

@@ -11,6 +11,8 @@ from pipelines.coherence.noise import MovingNoise, TravellingNoise
 from pipelines.knobs import Knobs, Mode
 from pipelines.temporal import Colours
 
+NUMBERS = 3
+
 
 class StreamState:
     """One stream's past. Written in place by `step`, so that its addresses hold still."""
@@ -82,6 +84,10 @@ class StreamState:
         self.has_captured.copy_(self.painted)
         if colours is not None and colours.reference == "captured":
             self._refer(colours)
+
+    def numbers(self) -> torch.Tensor:
+        """fp32 [NUMBERS]: frames held, cuts, and how different the last input was. Exact up to 2^24."""
+        return torch.stack([self.held.float(), self.cut.count.float(), self.cut.difference])
 
     def break_off(self) -> None:
         """What comes next has nothing to do with what was: no recurrence, but the last good picture is still held."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ from engines.pose import load_pose
 from engines.registry import ModelEntry, Registry
 from pipelines.coming import NOTHING_COMES
 from pipelines.imageprompt import ImagePrompter
-from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
 from pipelines.pace import WAITING
+from pipelines.painter import Painter, painter
 from pipelines.params import Params, Unit
 from pipelines.preprocess.flowcolour import wheel
 from pipelines.preprocess.registry import CHOICES
@@ -70,12 +71,15 @@ class DiffusionStream:
         self._model: ModelEntry | None = None
         self._units: tuple[Unit, ...] = params.units()
         self._nets_ahead: set[str] = set()
-        self._transfer, self._down = Transfer(nets.device), Transfer(nets.device)
+        self._painter: Painter = painter(nets, size)
+        self._begun: deque[bool | None] = deque()
+        """Of each frame that was begun whether a hint can be looked at; None where the last picture is held."""
+        self._down = Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
         self._rest = Rest()
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = 0
-        self._counts = [0.0, 0.0, 0.0]
+        self._counts: Sequence[float] = [0.0, 0.0, 0.0]
         self._hinted = False
         self.engine_note = ""
         """Why it paints with the engine that it began with; empty where nothing was to choose."""
@@ -118,64 +122,103 @@ class DiffusionStream:
 
     def __call__(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> Pixels:
         """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
-        self._hinted = False
-        if params.pause and self._last is not None:
+        self.begin(pixels, params, moment)
+        return self.end()
+
+    @property
+    def depth(self) -> int:
+        return self._painter.depth
+
+    def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None, into: Pixels | None = None) -> None:
+        """See pipelines.spec.Stream."""
+        paints = False
+        if not params.pause or self._last is None:
+            with self._painter.between():
+                paints = self._begin(pixels, params, moment, into)
+        self._begun.append(self.knobs.mode.hint > 0 if paints else None)
+
+    def end(self) -> Pixels:
+        """See pipelines.spec.Stream."""
+        begun = self._begun.popleft()
+        self._hinted = bool(begun)
+        if begun is None:
+            assert self._last is not None, "a picture is held that was never painted"
             return self._last
+        cuts = self._counts[1]
+        self._last, self._counts = self._painter.collect()
+        if self._counts[1] != cuts:
+            self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
+        return self._last
+
+    def wait_s(self) -> float:
+        return self._painter.wait_s()
+
+    def pin(self, memory: Pixels) -> None:
+        self._painter.pin(memory)
+
+    def _begin(self, pixels: Pixels, params: Params, moment: Moment | None, into: Pixels | None) -> bool:
+        """Whether a picture is painted; else the last one will do."""
         self._ask(params, moment, params.prompt_fade)
         cond = self.prompter.now(self._values(params))
-        if cond is not None:
-            self.knobs.speak(cond)
-            self._fades += 1
+        before = self._loaded()
         self._units = params.units()
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
+        if cond is not None or acting or self._loaded() != before or params.ip_on:
+            self._painter.meet()
+        if cond is not None:
+            self.knobs.speak(cond)
+            self._fades += 1
         self.image.follow(params, self._moment.seconds)
         self._choose_engine(acting, params)
         held, seen = self._counts[0], self.knobs.image.changes
-        loaded = (*self.nets.controlnets, *self.nets.hintnets)
-        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, loaded, acting)
-        if rests and self._last is not None:
-            return self._last
+        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, self._loaded(), acting)
+        if rests and (self._last is not None or self._begun):
+            return False
         if not params.bypass:
             self._merge(acting)
-        frame = self._transfer.up(pixels)
+        frame = self._painter.up(pixels)
         self._choose(params, frame)
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
-        picture = step(frame, self.knobs, self.state, self.nets)
+        self._painter.paint(frame, self.knobs, self.state, self.nets, into)
         self._look_beside()
         if params.colour_capture != self._captured:
             self._captured = params.colour_capture
             if self._captured:
+                self._painter.settle()
                 self.state.capture(self.knobs.mode.temporal.colours)
-        state, cuts = self.state, self._counts[1]
-        self._last, self._counts = self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
-        if self._counts[1] != cuts:
-            self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
-        self._hinted = self.knobs.mode.hint > 0
-        return self._last
+        return True
 
     def hint(self) -> Pixels | None:
         """What the unit that `hint_preview` names was shown in the last frame, uint8 (height, width, 3); None for none.
         The next frame overwrites it."""
-        return self._down.down(self.state.hint, ())[0] if self._hinted else None
+        if not self._hinted:
+            return None
+        with self._painter.between():
+            return self._down.down(self.state.hint, ())[0]
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
         """Bring numbers, mode and memories to `params`, for an input of shape `source`."""
         before = self.knobs.mode
         self.knobs.turn(params, source)
+        if self.knobs.mode != before or self.knobs.mode.looks_back:
+            self._painter.settle()
         self.state.follow(before, self.knobs)
 
     def _choose(self, params: Params, frame: torch.Tensor) -> None:
         """What the units look at, and the image prompt."""
         self._own.choose(self._units, frame, params.ip_source)
         last = self.state.picture if self._last is not None else None
+        if params.ip_source == "previous_output":
+            self._painter.settle()
         self.image.look(params, self._own, frame, last, self._moment.seconds)
 
     def show(self, number: int, pixels: Pixels) -> None:
         """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8
         (h, w, 1 | 3 | 4); held until the next."""
-        self._own.show(number, pixels)
+        with self._painter.between():
+            self._own.show(number, pixels)
         self._shows += 1
 
     def tune(self, params: Params, moment: Moment | None = None) -> None:
@@ -189,7 +232,9 @@ class DiffusionStream:
             self._ask(params, self._moment, 0.0)
         cond = self.prompter.catch_up(self._values(params))
         if cond is not None:
-            self.knobs.speak(cond)
+            with self._painter.between():
+                self._painter.meet()
+                self.knobs.speak(cond)
         self._units = params.units()
         self._shelve()
         self.shelf.settle()
@@ -246,7 +291,9 @@ class DiffusionStream:
 
     def reset(self) -> None:
         """Forget the past: the next frame is painted as a stream's first."""
-        self.state.reset()
+        with self._painter.between():
+            self._painter.settle()
+            self.state.reset()
         self._own.reset()
         self.knobs.units.forget()
         self.image.reset()
@@ -259,7 +306,7 @@ class DiffusionStream:
         why = (self._upgrade.note if self._upgrade else "") or self.engine_note
         return {
             "device": self.nets.described,
-            "engine.failed": self._upgrade.failed if self._upgrade else "",
+            "engine.failed": (self._upgrade.failed if self._upgrade else "") or self._painter.failed,
             "engine": f"{self.nets.described}; {why}".rstrip("; "),
             "engine.doing": self._upgrade.doing if self._upgrade else "",
             "engine.share": self._upgrade.share if self._upgrade else 0.0,
@@ -274,6 +321,9 @@ class DiffusionStream:
             **self._control_notes(),
             **self.image.notes(),
         }
+
+    def _loaded(self) -> tuple[str, ...]:
+        return (*self.nets.controlnets, *self.nets.hintnets)
 
     def _shelve(self) -> None:
         """Have the networks that the units name loaded, and let go of those that nobody uses any more."""
@@ -363,6 +413,7 @@ class DiffusionStream:
 
     def close(self) -> None:
         """Stop the threads. The networks go when the stream does."""
+        self._painter.close()
         self.prompter.close()
         self.shelf.close()
         self.loras.close()

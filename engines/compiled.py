@@ -1,0 +1,61 @@
+"""The engine `compiled`: eager's networks on an NVIDIA card, each frame recorded as graphs and played again.
+
+The networks are eager's own, so LoRAs, image prompts and ControlNets are what they are there. What is added: `machine`,
+by which the pipeline records whole frames (pipelines.lanes); ControlNets on a stream beside the denoiser's way down,
+where their results are not needed yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engines import device as devices
+from engines.aside import Aside
+from engines.base import Build, Nets
+from engines.cuda_machine import CudaMachine
+from engines.eager import EagerEngine, EagerUNet
+from engines.errors import ModelError
+from engines.machine import Machine
+
+
+class CompiledEngine:
+    """Implements engines.base.Engine."""
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        """`machine`: an emulation to run on; the card if None."""
+        self._machine = machine
+
+    def load(self, folder: Path, build: Build) -> Nets:
+        """Networks of the diffusers model in `folder`. Raises ModelError with a sentence."""
+        device = devices.choose_device(build.device)
+        if self._machine is None and device.type != "cuda":
+            raise ModelError(f"the engine compiled records frames on NVIDIA's graphics cards, not on {device.type}")
+        return compiled(EagerEngine().load(folder, build), self._machine or CudaMachine(device))
+
+
+def compiled(nets: Nets, machine: Machine) -> Nets:
+    """Eager's networks, ready to be recorded on `machine`; they stay usable as they were."""
+    assert isinstance(nets.unet, EagerUNet), "only eager's own networks are recorded"
+    aside = Aside(machine)
+    _joins(nets.unet.net, aside)
+    return replace(nets, machine=machine, aside=aside, described=f"{nets.described}, recorded")
+
+
+def _joins(unet: Any, aside: Aside) -> None:
+    """Have a UNet2DConditionModel wait for what ControlNets add as late as it can: at the end of its way down."""
+
+    def join(*_: Any) -> None:
+        aside.join()
+
+    unet.down_blocks[-1].register_forward_hook(join)
+
+
+def tune_card() -> None:
+    """What makes a card's kernels faster and no picture worse: cuDNN tries them out, fp32 sums may use TF32."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True

@@ -1,0 +1,231 @@
+"""engines.machine on a processor, with a card's rules: what a card forbids, or does otherwise, fails here by name.
+
+Work is done at once, so that pictures are right; what is checked is whether a card, which does it when it likes, would
+have had to do the same. Every storage remembers who read and wrote it when, and every stream what it has waited for
+(vector clocks: Mattern 1989; races as in Flanagan and Freund 2009, "FastTrack").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from engines.emulated_rules import BrokenRule, Call, Clock, Ledger, Memory, NoHost, accesses, key_of, refuse
+from engines.machine import Bytes
+
+HOST, OTHERS = 0, 1
+
+
+class EmulatedEvent:
+    """Implements engines.machine.Event."""
+
+    def __init__(self, machine: EmulatedMachine, clock: Clock) -> None:
+        self._machine, self.clock, self._at = machine, dict(clock), time.perf_counter()
+
+    def wait(self) -> None:
+        if self._machine.recording is not None:
+            raise BrokenRule("the host waits for the device while a graph is recorded")
+        self._machine.ledger.learn(HOST, self.clock)
+
+    def since(self, earlier: EmulatedEvent, /) -> float:
+        return (self._at - earlier._at) * 1e3
+
+
+class EmulatedStream:
+    """Implements engines.machine.Stream."""
+
+    def __init__(self, machine: EmulatedMachine, number: int) -> None:
+        self._machine, self.number = machine, number
+
+    def mark(self, timed: bool = False) -> EmulatedEvent:
+        return EmulatedEvent(self._machine, self._machine.ledger.now(self.number))
+
+    def follow(self, event: EmulatedEvent, /) -> None:
+        self._machine.ledger.learn(self.number, event.clock)
+        if self._machine.recording is not None:
+            self._machine.recording.streams.add(self.number)
+
+
+class EmulatedGraph:
+    """Implements engines.machine.Graph."""
+
+    def __init__(self, machine: EmulatedMachine, pool: Memory) -> None:
+        self._machine, self.pool = machine, pool
+        self.calls: list[Call] = []
+        self.streams: set[int] = set()
+        """Those that recorded work went to, and those that waited inside."""
+        self._saved: dict[int, tuple[Tensor, Tensor]] = {}
+        self.reads: set[int] = set()
+        self.writes: set[int] = set()
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        machine = self._machine
+        if machine.recording is not None:
+            raise BrokenRule("a graph is recorded inside another")
+        if self.calls:
+            raise BrokenRule("a graph is recorded twice")
+        main = machine.here().number
+        if main == OTHERS:
+            raise BrokenRule("a graph can't be recorded on the stream that everybody uses")
+        machine.recording, self.streams = self, {main}
+        before, machine.ledger = machine.ledger, machine.ledger.fork()
+        try:
+            with NoHost():
+                yield
+            for number in self.streams - {main}:
+                if machine.ledger.behind(main, number):
+                    raise BrokenRule("a stream that took part in a graph was not waited for at its end")
+        finally:
+            machine.recording, machine.ledger = None, before  # nothing of it has been done
+            before.begin(tensor for call in self.calls for tensor in call.made)
+            self._forget()
+
+    def keep(self, call: Call, reads: list[Tensor], writes: list[Tensor], fresh: list[Tensor]) -> None:
+        """Before a recorded call is done: what it changes must be as it was when the recording ends."""
+        for tensor in writes:
+            key = key_of(tensor)
+            if key not in self.pool.owners and key not in self._saved:
+                whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+                self._saved[key] = whole, whole.clone()
+        self.reads.update(key_of(tensor) for tensor in reads)
+        self.writes.update(key_of(tensor) for tensor in writes)
+        self.calls.append(call)
+
+    def own(self, made: list[Tensor]) -> None:
+        """Results that are the graph's memory."""
+        for tensor in made:
+            self.pool.owners[key_of(tensor)] = self
+            self.writes.add(key_of(tensor))
+
+    def play(self) -> None:
+        machine = self._machine
+        if not self.calls:
+            raise BrokenRule("a graph is played that was not recorded")
+        if machine.recording is not None:
+            raise BrokenRule("a graph is played while another is recorded")
+        machine.played += 1
+        machine.ledger.use(machine.here().number, self.reads, self.writes, self)
+        self.pool.last = self
+        with machine.silent(), torch.inference_mode():
+            for call in self.calls:
+                call.again()
+
+    def _forget(self) -> None:
+        """A recording does nothing: what it changed is changed back, and what it made is worth nothing yet."""
+        with self._machine.silent(), torch.inference_mode():
+            for whole, before in self._saved.values():
+                whole.copy_(before)
+            self._saved.clear()
+            for call in self.calls:
+                call.spoil(self.pool.owners)
+
+
+class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Implements engines.machine.Machine."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ledger = Ledger()
+        self.recording: EmulatedGraph | None = None
+        self.played = 0
+        """Graphs played."""
+        self.graphs = 0
+        """Graphs made."""
+        self.made = 0
+        """Tensors that were made on the device outside of graphs: each is a call of the allocator."""
+        self.syncs = 0
+        """Times the host read something from the device outside of graphs."""
+        self._numbers = OTHERS
+        self._at: list[EmulatedStream] = [EmulatedStream(self, OTHERS)]
+        self._quiet = False
+        self._pinned: set[int] = set()
+
+    def stream(self) -> EmulatedStream:
+        self._numbers += 1
+        return EmulatedStream(self, self._numbers)
+
+    def others(self) -> EmulatedStream:
+        return self._at[0]
+
+    def here(self) -> EmulatedStream:
+        return self._at[-1]
+
+    @contextmanager
+    def on(self, stream: EmulatedStream, /) -> Iterator[None]:
+        with ExitStack() as stack:
+            if len(self._at) == 1:
+                stack.enter_context(self)
+            self._at.append(stream)
+            stack.callback(self._at.pop)
+            yield
+
+    def pool(self) -> Memory:
+        return Memory()
+
+    def graph(self, pool: Memory, /) -> EmulatedGraph:
+        self.graphs += 1
+        return EmulatedGraph(self, pool)
+
+    def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        with self.silent():
+            made = torch.zeros(shape, dtype=dtype)
+        self.ledger.begin([made])
+        return made
+
+    def claim(self, tensor: Tensor, /) -> None:
+        if self.recording is not None:
+            raise BrokenRule("the host looks at its memory while a graph is recorded")
+        self.ledger.use(HOST, (), {key_of(tensor)})
+
+    def pin(self, memory: Bytes, /) -> bool:
+        if memory.ctypes.data in self._pinned:
+            raise BrokenRule("memory is pinned twice")
+        self._pinned.add(memory.ctypes.data)
+        return True
+
+    def unpin(self, memory: Bytes, /) -> None:
+        if memory.ctypes.data not in self._pinned:
+            raise BrokenRule("memory is unpinned that is not pinned")
+        self._pinned.remove(memory.ctypes.data)
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside, nothing is watched: what a graph does when it is played was checked as a whole."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._quiet:
+            return func(*args, **kwargs)
+        graph, stream = self.recording, self.here().number
+        why = refuse(func, args, kwargs)
+        if why and graph is not None:
+            raise BrokenRule(why)
+        self.syncs += bool(why)
+        reads, writes = accesses(func, args, kwargs)
+        call = Call(func, args, kwargs)
+        if graph is not None:
+            graph.streams.add(stream)
+            with self.silent():
+                graph.keep(call, reads, writes, [])
+        out = func(*args, **kwargs)
+        made = call.took(out)
+        self.ledger.begin(made)
+        if graph is not None:
+            graph.own(made)
+        else:
+            self.made += len(made)
+        if not call.looks:
+            self.ledger.use(stream, map(key_of, reads), {key_of(t) for t in (*writes, *made)}, graph, graph is not None)
+        return out

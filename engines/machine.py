@@ -1,0 +1,93 @@
+"""Streams, events and recorded graphs, as far as a frame needs them: a card's own, or a strict emulation of it.
+
+A stream is a queue of work on the device. Two streams run beside each other but for what their events order. A graph is
+work that was recorded once and is played again over the same addresses.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Bytes = NDArray[np.uint8]
+
+
+class Event(Protocol):
+    """A place in a stream's work."""
+
+    def wait(self) -> None:
+        """The host waits until the work before it is done."""
+        ...
+
+    def since(self, earlier: Any, /) -> float:
+        """Milliseconds from another event to this one, both done and made with `timed`."""
+        ...
+
+
+class Stream(Protocol):
+    """A queue of work."""
+
+    def mark(self, timed: bool = False) -> Event:
+        """An event after all that has been queued here so far."""
+        ...
+
+    def follow(self, event: Any, /) -> None:
+        """What is queued here from now on begins after `event`. The host does not wait."""
+        ...
+
+
+class Graph(Protocol):
+    """Work that was recorded, in this order of calls: `record` once, then `play` as often as wanted."""
+
+    def record(self) -> AbstractContextManager[None]:
+        """What is queued inside, on the stream of `Machine.on`, is recorded and not done. Raises RuntimeError."""
+        ...
+
+    def play(self) -> None:
+        """Queue it on the stream of `Machine.on`."""
+        ...
+
+
+class Machine(Protocol):
+    """One device's streams and graphs. All but `pin` and `unpin` belong to one thread."""
+
+    def stream(self) -> Stream: ...
+
+    def others(self) -> Stream:
+        """What threads that know nothing of streams use."""
+        ...
+
+    def here(self) -> Stream:
+        """The stream of the innermost `on`."""
+        ...
+
+    def on(self, stream: Any, /) -> AbstractContextManager[None]:
+        """Work that is queued inside goes to `stream`."""
+        ...
+
+    def pool(self) -> object:
+        """Memory that graphs share: those of one pool are never played beside each other."""
+        ...
+
+    def graph(self, pool: Any, /) -> Graph: ...
+
+    def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Zeros on the host that the device reads and writes by itself."""
+        ...
+
+    def claim(self, tensor: Tensor, /) -> None:
+        """Before the host reads or writes a tensor of `host`: the emulation checks that the device is done with it."""
+        ...
+
+    def pin(self, memory: Bytes, /) -> bool:
+        """Let the device read and write `memory`, which stays where it is, by itself; whether it can."""
+        ...
+
+    def unpin(self, memory: Bytes, /) -> None: ...

@@ -1,0 +1,234 @@
+"""Frames on a card: each mode's work recorded as graphs, on three streams, so that one frame's upload and the decoding
+of the one before go on under the denoiser.
+
+A mode that was never seen is painted operation by operation once, which loads its kernels, and recorded when it comes
+again. Nothing that is live makes another mode, so nothing that is live is waited for.
+
+Who waits for whom (n: this frame):
+    enter n   for the copies of what enter n-1 handed on
+    walk n    for enter n, and for the copies of what walk n-1 handed on; for leave n-1 if it uses what that remembers
+    leave n   for walk n
+All that the host writes between frames is queued on walk, behind frame n-1's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engines.base import Nets
+from engines.errors import first_line
+from engines.machine import Bytes, Event, Machine
+from pipelines.forecast import Forecast
+from pipelines.img2img import step
+from pipelines.knobs import Knobs
+from pipelines.pinned import Pinned
+from pipelines.preprocess.registry import CHOICES
+from pipelines.recorded import Recorder, Stage
+from pipelines.state import NUMBERS, StreamState
+from pipelines.transfer import Pixels
+
+MOST = 24
+"""Modes whose graphs are kept."""
+TRIES = 3
+"""So many modes that can't be recorded, and no other is tried."""
+
+
+class Recorded(NamedTuple):
+    """A mode's graphs, and all that they use that could be replaced: while it is held, no address comes twice."""
+
+    parts: tuple[object, ...]
+    stages: list[Stage]
+    picture: Tensor
+    numbers: Tensor
+
+
+class Flight(NamedTuple):
+    """A frame that was begun."""
+
+    host: Tensor
+    numbers: Tensor
+    done: Event
+    spans: list[tuple[Event, Event]]
+    """When each stage began and ended; none for a frame that was painted operation by operation."""
+    held: tuple[object, ...] = ()
+    """What may not be freed before it is done."""
+
+
+class Lanes:
+    """Implements pipelines.painter.Painter."""
+
+    depth = 2
+
+    def __init__(self, machine: Machine, size: tuple[int, int], device: torch.device) -> None:
+        self._machine, self._device = machine, device
+        self._forecast = Forecast()
+        self.streams = self._enter, self._walk, self._leave = [machine.stream() for _ in range(3)]
+        self._recorder = Recorder(machine, self.streams)
+        self._known: OrderedDict[tuple[object, ...], Recorded | None] = OrderedDict()
+        """None for what was painted once."""
+        self._flights: deque[Flight] = deque()
+        self._pinned = Pinned(machine)
+        self._downs = [
+            (machine.host((*size, 3), torch.uint8), machine.host((NUMBERS,), torch.float32)) for _ in range(3)
+        ]
+        self._frame = torch.empty(0, dtype=torch.uint8)
+        self._taken = self._passed = self._left = self._written = self._walk.mark()
+        self.records = 0
+        """Modes recorded so far."""
+        self.spans: list[float] = []
+        """Milliseconds of each stage of the frame that was collected last, as far as it was played."""
+        self.failed = ""
+        self._failures = 0
+
+    @contextmanager
+    def between(self) -> Iterator[None]:
+        self._written.wait()  # the host's numbers of the frame before are on the device: they may be overwritten
+        self._walk.follow(self._passed)
+        with self._machine.on(self._walk):
+            yield
+
+    def settle(self) -> None:
+        self._walk.follow(self._left)
+
+    def meet(self) -> None:
+        self._walk.follow(self._machine.others().mark())
+
+    def up(self, pixels: Pixels) -> Tensor:
+        device = self._device_frame(pixels)
+        host = self._pinned.read(pixels)
+        self._enter.follow(self._taken)
+        with self._machine.on(self._enter):
+            device.copy_(host, non_blocking=True)
+        uploaded = self._enter.mark()
+        self._pinned.reads(uploaded)
+        self._walk.follow(uploaded)
+        return device
+
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
+        self._written = self._walk.mark()
+        parts = _parts(knobs, nets)
+        key = (knobs.mode, *map(id, parts))
+        recorded = self._recorded(key, parts, frame, knobs, state, nets)
+        host, numbers = self._downs[0]
+        self._downs = [*self._downs[1:], self._downs[0]]
+        there = None if into is None else self._pinned.find(into)
+        host = host if there is None else there
+        if recorded is None:
+            self._flights.append(self._one_by_one(frame, knobs, state, nets, host, numbers))
+        else:
+            self._flights.append(self._play(recorded, host, numbers))
+
+    def collect(self) -> tuple[Pixels, Sequence[float]]:
+        flight = self._flights.popleft()
+        flight.done.wait()
+        self._machine.claim(flight.host)
+        self._machine.claim(flight.numbers)
+        if flight.spans:
+            self.spans = [end.since(begin) for begin, end in flight.spans]
+            self._forecast.learn(self.spans[0], self.spans[1])
+        return flight.host.numpy(), flight.numbers.tolist()
+
+    def wait_s(self) -> float:
+        return self._forecast.wait_s()
+
+    def pin(self, memory: Bytes) -> None:
+        self._pinned.add(memory)
+
+    def close(self) -> None:
+        self._left.wait()
+        self._known.clear()
+        self._pinned.close()
+
+    def _device_frame(self, pixels: Pixels) -> Tensor:
+        if self._frame.shape != pixels.shape:
+            self._left.wait()
+            with self._machine.on(self._enter):  # whose memory it is
+                self._frame = torch.empty(pixels.shape, dtype=torch.uint8, device=self._device)
+            self._known.clear()  # they read the old one
+        return self._frame
+
+    def _recorded(
+        self, key: tuple[object, ...], parts: tuple[object, ...],
+        frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets,
+    ) -> Recorded | None:  # fmt: skip
+        """The graphs of this mode; None where it is to be painted operation by operation."""
+        if key not in self._known:
+            if knobs.mode.work != "bypass":
+                self._remember(key, knobs, nets)
+            return None
+        self._known.move_to_end(key)
+        if self._known[key] is None and self._failures < TRIES:
+            self._left.wait()
+            try:
+                with torch.inference_mode():
+                    self._known[key] = Recorded(parts, *self._recorder(frame, knobs, state, nets))
+                self.records += 1
+            except RuntimeError as error:  # whatever a card or a library refuses: the show goes on without
+                self._failures += 1
+                self.failed = f"this mode can't be recorded as a graph, and is painted without: {first_line(error)}"
+        return self._known[key]
+
+    def _remember(self, key: tuple[object, ...], knobs: Knobs, nets: Nets) -> None:
+        """A mode is here for the first time. Those go whose networks have been let go of, and the oldest."""
+        kept = (nets.unet, nets.encode, nets.decode, *nets.controlnets.values(), *nets.hintnets.values())
+        present = {*map(id, (*kept, *knobs.units.own.values()))}
+        gone = [old for old, known in self._known.items() if known and not {*map(id, known.parts)} <= present]
+        if gone or len(self._known) >= MOST:
+            self._left.wait()
+        for old in gone:
+            del self._known[old]
+        while len(self._known) >= MOST:
+            self._known.popitem(last=False)
+        self._known[key] = None
+
+    def _play(self, recorded: Recorded, host: Tensor, numbers: Tensor) -> Flight:
+        spans = []
+        for stage, stream, before in zip(recorded.stages, self.streams, (None, *self.streams), strict=False):
+            if before is not None:
+                stream.follow(before.mark())
+            with self._machine.on(stream):
+                if stage.take is not None:
+                    stage.take.play()
+                taken = stream.mark()
+                begun = stream.mark(timed=True)
+                stage.work.play()
+                if stream is self._walk:
+                    self._taken = taken
+                elif stream is self._leave:
+                    self._passed = taken
+                    _down(recorded.picture, recorded.numbers, host, numbers)
+            spans.append((begun, stream.mark(timed=True)))
+        self._left = self._leave.mark()
+        self._forecast.begun()
+        return Flight(host, numbers, self._left, spans)
+
+    def _one_by_one(
+        self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, host: Tensor, numbers: Tensor
+    ) -> Flight:
+        self.settle()
+        picture = step(frame, knobs, state, nets)
+        with torch.inference_mode():
+            found = state.numbers()
+            _down(picture, found, host, numbers)
+        self._taken = self._passed = self._left = self._walk.mark()
+        return Flight(host, numbers, self._left, [], (picture, found))
+
+
+def _down(picture: Tensor, numbers: Tensor, host: Tensor, host_numbers: Tensor) -> None:
+    host.copy_(picture, non_blocking=True)
+    host_numbers.copy_(numbers, non_blocking=True)
+
+
+def _parts(knobs: Knobs, nets: Nets) -> tuple[object, ...]:
+    """What this mode's frame is made with that may be another object, at another address, the next time."""
+    units = knobs.mode.units
+    controls = [nets.controlnets[unit.net] for unit in units]
+    hints = [nets.hintnets[needs] for unit in units if (needs := CHOICES[unit.preprocessor].needs)]
+    own = [knobs.units.own[unit.number] for unit in units if unit.own]
+    return (nets.unet, nets.encode, nets.decode, *controls, *hints, *own)

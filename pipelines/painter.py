@@ -1,0 +1,113 @@
+"""How a frame gets from the host's pixels to the host's pixels: one after the other, wherever torch runs.
+
+`pipelines.lanes` does the same with recorded graphs and frames that overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from engines.base import Nets
+from engines.machine import Bytes
+from pipelines.img2img import step
+from pipelines.knobs import Knobs
+from pipelines.state import StreamState
+from pipelines.transfer import Pixels, Transfer
+
+
+class Painter(Protocol):
+    """Belongs to the frame's thread."""
+
+    @property
+    def depth(self) -> int:
+        """How many frames may be begun and not collected."""
+        ...
+
+    @property
+    def failed(self) -> str:
+        """What it can't do as it should, a sentence, or nothing."""
+        ...
+
+    def between(self) -> AbstractContextManager[None]:
+        """Inside, numbers, prompts and memories may be written to the device."""
+        ...
+
+    def settle(self) -> None:
+        """What follows may touch what the last frame left behind."""
+        ...
+
+    def meet(self) -> None:
+        """What follows may touch what other threads have put on the device."""
+        ...
+
+    def up(self, pixels: Pixels) -> Tensor:
+        """uint8 (h, w, c) on the device, inside `between`; the next call overwrites it."""
+        ...
+
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
+        """Begin a frame, the one that `up` gave. `into`: pinned memory for its picture."""
+        ...
+
+    def collect(self) -> tuple[Pixels, Sequence[float]]:
+        """Wait for the oldest frame that was begun: its picture, uint8 (H, W, 3), and `StreamState.numbers`."""
+        ...
+
+    def wait_s(self) -> float:
+        """Seconds until another frame should be begun."""
+        ...
+
+    def pin(self, memory: Bytes) -> None:
+        """Memory that pixels lie in, of which a card may be able to read and write by itself."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Plain:
+    """Implements Painter: every frame by itself, each operation as it comes."""
+
+    depth = 1
+    failed = ""
+
+    def __init__(self, device: torch.device) -> None:
+        self._transfer = Transfer(device)
+        self._painted: tuple[Tensor, StreamState] | None = None
+
+    def between(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def settle(self) -> None: ...
+
+    def meet(self) -> None: ...
+
+    def up(self, pixels: Pixels) -> Tensor:
+        return self._transfer.up(pixels)
+
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
+        self._painted = step(frame, knobs, state, nets), state
+
+    def collect(self) -> tuple[Pixels, Sequence[float]]:
+        assert self._painted is not None, "a frame is collected that was not begun"
+        (picture, state), self._painted = self._painted, None
+        return self._transfer.down(picture, (state.held, state.cut.count, state.cut.difference))
+
+    def wait_s(self) -> float:
+        return 0.0
+
+    def pin(self, memory: Bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def painter(nets: Nets, size: tuple[int, int]) -> Painter:
+    """How these networks' frames are painted. `size`: (height, width)."""
+    if nets.machine is None:
+        return Plain(nets.device)
+    from pipelines.lanes import Lanes
+
+    return Lanes(nets.machine, size, nets.device)

@@ -1,0 +1,83 @@
+"""One mode's frame as graphs: each stage recorded once, on its own stream, and what is handed on copied in between.
+
+The copies let the stage before begin with the next frame while this one is still at work on what it was handed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from engines.base import Nets
+from engines.machine import Graph, Machine, Stream
+from pipelines.img2img import step
+from pipelines.knobs import Knobs
+from pipelines.state import StreamState
+
+
+class Stage:
+    """What is played on one stream."""
+
+    def __init__(self, take: Graph | None, work: Graph) -> None:
+        self.take = take
+        """Copies what the stage before hands on, which is free then; nothing for the first."""
+        self.work = work
+
+
+class Recorder:
+    """Records frames. Its memory is shared by all modes: those are never played beside each other."""
+
+    def __init__(self, machine: Machine, streams: Sequence[Stream]) -> None:
+        """`streams`: one for each stage."""
+        self._machine, self._streams = machine, streams
+        self._pools = [machine.pool() for _ in streams]
+        self._copies = [machine.pool() for _ in streams]
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+        """What stages are handed, by stage, place and kind."""
+
+    def __call__(
+        self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets
+    ) -> tuple[list[Stage], Tensor, Tensor]:
+        """The stages of a frame in `knobs.mode`, its picture, and its numbers (see StreamState.numbers), both written
+        when the last stage is played. Raises RuntimeError for what can't be recorded."""
+        stages: list[Stage] = []
+        machine, recording = self._machine, ExitStack()
+
+        def begin(take: Graph | None) -> None:
+            work = machine.graph(self._pools[len(stages)])
+            recording.enter_context(machine.on(self._streams[len(stages)]))
+            recording.enter_context(work.record())
+            stages.append(Stage(take, work))
+
+        def hand(*tensors: Tensor) -> list[Tensor]:
+            recording.close()
+            stage = len(stages)
+            take = machine.graph(self._copies[stage])
+            with machine.on(self._streams[stage]):
+                self._streams[stage].follow(self._streams[stage - 1].mark())
+                kept = [self._keep(stage, place, tensor) for place, tensor in enumerate(tensors)]
+                with take.record():
+                    for mine, given in zip(kept, tensors, strict=True):
+                        mine.copy_(given)
+            begin(take)
+            return kept
+
+        try:
+            begin(None)
+            picture = step(frame, knobs, state, nets, hand)
+            numbers = state.numbers()
+        except BaseException:
+            recording.__exit__(*sys.exc_info())
+            raise
+        recording.close()
+        return stages, picture, numbers
+
+    def _keep(self, stage: int, place: int, tensor: Tensor) -> Tensor:
+        key = stage, place, tuple(tensor.shape), tensor.stride(), tensor.dtype
+        if key not in self._kept:
+            self._kept[key] = torch.empty_like(tensor)
+        return self._kept[key]
