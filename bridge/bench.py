@@ -269,7 +269,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=defaults.model)
     parser.add_argument(
         "--engine",
-        choices=("auto", "both", "eager", "openvino", "fake"),
+        choices=("auto", "both", "eager", "compiled", "openvino", "fake"),
         default="",
         help="eager if not given, for step and loop both of eager and openvino; fake for kill; bridge is always fake",
     )

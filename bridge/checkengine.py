@@ -40,7 +40,8 @@ def engine(config: Config, graphics: bool, card: Card | None = None) -> Check:
     if verdict is not None:
         return Check("engine", "ok", f"{verdict.rung.name} for {what}: {verdict.why}", fix)
     names = ", then ".join(_named(rung) for rung in rungs)
-    text = f"eager at first; once a show has run for {AFTER_S:.0f} s, {names} {'is' if len(rungs) == 1 else 'are'}"
+    first = "eager" if card is None else "compiled (eager's networks, whole frames recorded as graphs)"
+    text = f"{first} at first; once a show has run for {AFTER_S:.0f} s, {names} {'is' if len(rungs) == 1 else 'are'}"
     return Check(
         "engine", "ok", f"{text} measured against it ({what}); what is faster and paints alike takes over", fix
     )
@@ -62,8 +63,7 @@ def _asked(name: str, card: Card | None) -> Check:
     absent = {"openvino": not choose.openvino(), "tensorrt": not choose.tensorrt()}.get(name, False)
     if absent:
         return Check("engine", "bad", f"{name} is asked for, and is not installed", f"`pip install livelatent[{name}]`")
-    if name == "tensorrt" and card is None:
-        return Check(
-            "engine", "bad", "tensorrt is asked for, and there is no NVIDIA card: eager paints", "--engine auto"
-        )
+    if name in ("tensorrt", "compiled") and card is None:
+        does = "eager paints" if name == "tensorrt" else "nothing is painted"
+        return Check("engine", "bad", f"{name} is asked for, and there is no NVIDIA card: {does}", "--engine auto")
     return Check("engine", "ok", f"{name}, as the configuration says")

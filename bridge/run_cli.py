@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any parameter of `livelatent params`; again for more",
     )
-    add("--engine", help="auto, eager, openvino, or fake for a bridge without a model")
+    add("--engine", help="auto, eager, compiled, openvino, or fake for a bridge without a model")
     add("--device", help="auto, cpu, cuda, mps or intel")
     add("--dtype", help="auto, fp32, bf16 or fp16")
     add("--threads", type=int, metavar="N", help="CPU threads of the worker; 0 leaves the choice to torch")

@@ -15,7 +15,7 @@ import torch
 
 from engines import device as devices
 from engines.aside import Aside
-from engines.base import Build, Nets
+from engines.base import Build, DeviceName, Nets
 from engines.cuda_machine import CudaMachine
 from engines.eager import EagerEngine, EagerUNet
 from engines.errors import ModelError
@@ -31,16 +31,24 @@ class CompiledEngine:
 
     def load(self, folder: Path, build: Build) -> Nets:
         """Networks of the diffusers model in `folder`. Raises ModelError with a sentence."""
-        device = devices.choose_device(build.device)
-        if self._machine is None and device.type != "cuda":
-            raise ModelError(f"the engine compiled records frames on NVIDIA's graphics cards, not on {device.type}")
-        return compiled(EagerEngine().load(folder, build), self._machine or CudaMachine(device))
+        machine = self._machine or CudaMachine(check_card(build.device))
+        return compiled(EagerEngine().load(folder, build), machine)
+
+
+def check_card(name: DeviceName) -> torch.device:
+    """The card that `name` means. Raises ModelError, a sentence, for anything else."""
+    device = devices.choose_device(name)
+    if device.type != "cuda":
+        raise ModelError(f"the engine compiled records frames on NVIDIA's graphics cards, not on {device.type}")
+    return device
 
 
 def compiled(nets: Nets, machine: Machine) -> Nets:
     """Eager's networks, ready to be recorded on `machine`; they stay usable as they were."""
     assert isinstance(nets.unet, EagerUNet), "only eager's own networks are recorded"
     aside = Aside(machine)
+    if nets.device.type == "cuda":
+        tune_card()
     _joins(nets.unet.net, aside)
     return replace(nets, machine=machine, aside=aside, described=f"{nets.described}, recorded")
 

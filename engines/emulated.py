@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from engines.emulated_rules import BrokenRule, Call, Clock, Ledger, Memory, NoHost, accesses, key_of, refuse
+from engines.emulated_rules import BrokenRule, Call, Clock, Ledger, Memory, NoHost, accesses, key_of, refuse, waits
 from engines.machine import Bytes
 
 HOST, OTHERS = 0, 1
@@ -58,6 +58,8 @@ class EmulatedGraph:
     def __init__(self, machine: EmulatedMachine, pool: Memory) -> None:
         self._machine, self.pool = machine, pool
         self.calls: list[Call] = []
+        self._done: list[Call] = []
+        """Those that do something when they are played: another look at memory stays what it is."""
         self.streams: set[int] = set()
         """Those that recorded work went to, and those that waited inside."""
         self._saved: dict[int, tuple[Tensor, Tensor]] = {}
@@ -86,6 +88,7 @@ class EmulatedGraph:
             machine.recording, machine.ledger = None, before  # nothing of it has been done
             before.begin(tensor for call in self.calls for tensor in call.made)
             self._forget()
+            self._done = [call for call in self.calls if not call.looks]
 
     def keep(self, call: Call, reads: list[Tensor], writes: list[Tensor], fresh: list[Tensor]) -> None:
         """Before a recorded call is done: what it changes must be as it was when the recording ends."""
@@ -106,15 +109,15 @@ class EmulatedGraph:
 
     def play(self) -> None:
         machine = self._machine
-        if not self.calls:
+        if not self._done:
             raise BrokenRule("a graph is played that was not recorded")
         if machine.recording is not None:
             raise BrokenRule("a graph is played while another is recorded")
         machine.played += 1
         machine.ledger.use(machine.here().number, self.reads, self.writes, self)
         self.pool.last = self
-        with machine.silent(), torch.inference_mode():
-            for call in self.calls:
+        with _disable_current_modes(), torch.inference_mode():
+            for call in self._done:
                 call.again()
 
     def _forget(self) -> None:
@@ -212,7 +215,7 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         why = refuse(func, args, kwargs)
         if why and graph is not None:
             raise BrokenRule(why)
-        self.syncs += bool(why)
+        self.syncs += waits(func)
         reads, writes = accesses(func, args, kwargs)
         call = Call(func, args, kwargs)
         if graph is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 Clock = dict[int, int]
@@ -24,6 +25,10 @@ SHAPES = ("empty_like", "new_empty", "zeros_like", "ones_like", "full_like", "ne
 BACK = ("cpu", "numpy", "tolist", "item", "__bool__", "__float__", "__int__", "__index__", "__array__", "__len__")
 """Tensor's methods that bring something to the host. A length is a shape, and no data."""
 FROM_HOST = ("tensor", "as_tensor", "from_numpy", "frombuffer", "asarray")
+
+
+_known: dict[int, StorageWeakRef] = {}
+"""While there is a weak reference to a storage, dead or not, no other gets its place."""
 
 
 class BrokenRule(RuntimeError):
@@ -42,6 +47,12 @@ class NoHost(TorchFunctionMode):
         if name == "pin_memory":
             raise BrokenRule("memory is pinned while a graph is recorded")
         return func(*args, **(kwargs or {}))
+
+
+def waits(func: Any) -> bool:
+    """Whether the host has to wait for the device in this operation."""
+    tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+    return func.overloadpacket.__name__ in NAMES or not tags.isdisjoint(func.tags)
 
 
 def refuse(func: Any, args: Any, kwargs: Any) -> str:
@@ -156,7 +167,7 @@ class Ledger:
         clock[stream] = clock.get(stream, 0) + 1
         writes, reads = set(writes), set(reads)
         if graph is not None:
-            writes.add(id(graph.pool))
+            writes |= set() if recorded else {id(graph.pool)}
             for key in writes:
                 if key in graph.pool.owners:
                     self._pools[key] = graph.pool.owners[key]
@@ -193,8 +204,12 @@ class Ledger:
 
 
 def key_of(tensor: Tensor) -> int:
-    """The storage's identity; empty tensors have none of their own."""
-    return int(tensor.untyped_storage()._cdata)
+    """The storage's identity, which no later storage will have."""
+    storage = tensor.untyped_storage()
+    key = int(storage._cdata)
+    if key not in _known:
+        _known[key] = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+    return key
 
 
 def accesses(func: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], list[Tensor]]:

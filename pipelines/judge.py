@@ -27,6 +27,7 @@ from pipelines.choose import Card, News
 from pipelines.ladder import Near, Painter, Rung, Verdict, climb
 from pipelines.params import Params
 from pipelines.spec import StreamSpec
+from pipelines.start import recorded
 from pipelines.stream import DiffusionStream
 from pipelines.transfer import Pixels
 
@@ -93,7 +94,8 @@ def judge(
     del exact
 
     def load(rung: Rung) -> Painter:
-        return Painted(_nets(spec, rung, report, cancelled), spec, wanted)
+        nets, _ = recorded(_nets(spec, rung, report, cancelled))  # as a show would paint
+        return Painted(nets, spec, wanted)
 
     base = Rung("eager", spec.dtype) if spec.dtype not in ("fp8", "int8") else choose.BASE
     what = "of processor time a frame" if card is None else "a frame"

@@ -113,7 +113,7 @@ class Lanes:
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
         self._written = self._walk.mark()
         parts = _parts(knobs, nets)
-        key = (knobs.mode, *map(id, parts))
+        key = (knobs.mode, nets.described, *map(id, parts))
         recorded = self._recorded(key, parts, frame, knobs, state, nets)
         host, numbers = self._downs[0]
         self._downs = [*self._downs[1:], self._downs[0]]

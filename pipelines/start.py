@@ -10,7 +10,9 @@ import torch
 
 from engines import device as devices
 from engines.base import Build, Nets
-from engines.eager import EagerEngine
+from engines.compiled import check_card, compiled
+from engines.eager import EagerEngine, EagerUNet
+from engines.errors import first_line
 from pipelines import choose
 from pipelines.choose import Card, build_of
 from pipelines.ladder import Rung, Verdict
@@ -77,6 +79,7 @@ class Rungs:
             if dtype == self._plain.dtype:  # the same weights, summed otherwise
                 return replace(self._plain, described=f"{self._plain.described}, {rung.dtype}")
             nets = EagerEngine().load(folder, build)
+            nets = nets if self._plain.machine is None else compiled(nets, self._plain.machine)
         warm(nets, build)
         return nets
 
@@ -84,6 +87,8 @@ class Rungs:
 def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
     """Networks for `spec`, why these, and what may replace them later. Raises ModelError with a sentence."""
     folder, build = build_of(spec)
+    if spec.engine == "compiled":
+        check_card(spec.device)
     if spec.engine == "openvino" or (spec.engine == "auto" and spec.device == "intel"):
         from engines.openvino import OpenvinoEngine
 
@@ -92,17 +97,33 @@ def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
         return nets, "", None
     own = "auto" if spec.dtype in ("fp8", "int8") else spec.dtype  # what eager computes in where it can't in that
     plain = EagerEngine().load(folder, replace(build, dtype=own))
-    if spec.engine not in ("auto", "tensorrt"):
+    if spec.engine == "eager":
         return plain, "", None
+    plain, wrong = recorded(plain)
+    if spec.engine == "compiled":
+        return plain, wrong, None
     card = _card(plain.device)
     if spec.engine == "tensorrt":
         return plain, "", Upgrade(Rungs(spec, plain), Asked(spec, card), after=0.0)
     if not choose.rungs(spec, card):
-        return plain, choose.unfit(spec) if card is None else "", None
+        return plain, choose.unfit(spec) if card is None else wrong, None
     verdict = choose.recall(spec, card)
     if verdict is not None and verdict.rung == Rung("eager", spec.dtype):
-        return plain, verdict.why, None
-    return plain, "", Upgrade(Rungs(spec, plain), Measured(spec, card))
+        return plain, "; ".join(filter(None, (verdict.why, wrong))), None
+    return plain, wrong, Upgrade(Rungs(spec, plain), Measured(spec, card))
+
+
+def recorded(nets: Nets) -> tuple[Nets, str]:
+    """`nets` with their frames recorded as graphs where they are on a card; as they were, and why, where that fails."""
+    if nets.device.type != "cuda":
+        return nets, ""
+    from engines.cuda_machine import CudaMachine
+
+    try:
+        machine = CudaMachine(nets.device)
+        return compiled(nets, machine) if isinstance(nets.unet, EagerUNet) else replace(nets, machine=machine), ""
+    except RuntimeError as error:
+        return nets, f"compiled failed, eager goes on: {first_line(error)}"
 
 
 def _card(device: torch.device) -> Card | None:

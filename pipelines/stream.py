@@ -245,6 +245,7 @@ class DiffusionStream:
     def adopt(self, nets: Nets) -> None:
         """Between two frames: paint with these networks of the same model from now on. All that was is kept."""
         kept = self.nets
+        self._painter.meet()
         self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
         self._engine, self._stale = nets, set(kept.controlnets)
 

@@ -1,0 +1,268 @@
+"""The emulation of a card fails wherever a card would fail, or would do something else than a processor."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from engines.aside import Aside
+from engines.emulated import EmulatedMachine
+from engines.emulated_rules import BrokenRule
+
+
+@pytest.fixture
+def machine() -> EmulatedMachine:
+    return EmulatedMachine()
+
+
+def record(machine, run, stream=None, pool=None):
+    graph = machine.graph(pool or machine.pool())
+    with machine.on(stream or machine.stream()), torch.inference_mode(), graph.record():
+        run()
+    return graph
+
+
+FORBIDDEN = {
+    "a number read back": lambda x: x.sum().item(),
+    "a truth value read back": lambda x: bool(x.any()),
+    "a number as an index": lambda x: [1, 2, 3, 4][x.sum().long()],
+    "a comparison": lambda x: torch.equal(x, x),
+    "a copy to the host": lambda x: x.cpu(),
+    "numpy": lambda x: x.numpy(),
+    "a list": lambda x: x.tolist(),
+    "a tensor made of numbers": lambda x: x * torch.tensor(2.0),
+    "numpy's memory": lambda x: x + torch.from_numpy(np.ones(4, np.float32)),
+    "places of what is not zero": lambda x: x.nonzero(),
+    "a mask as an index": lambda x: x[x > 0],
+    "what is different": lambda x: x.unique(),
+    "random numbers": lambda x: x + torch.randn(4),
+    "dropout": lambda x: torch.nn.functional.dropout(x, 0.5),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_what_no_graph_can_hold_is_refused(what, machine):
+    x = torch.ones(4)
+    with pytest.raises(BrokenRule):
+        record(machine, lambda: FORBIDDEN[what](x))
+
+
+def test_an_attention_without_dropout_is_none_of_it(machine):
+    x = torch.ones(1, 1, 4, 8)
+    record(machine, lambda: torch.nn.functional.scaled_dot_product_attention(x, x, x)).play()
+
+
+def test_a_recording_does_nothing_and_its_results_are_worth_nothing_before_it_is_played(machine):
+    x, out, total = torch.arange(4.0), [], torch.zeros(())
+
+    def run():
+        total.add_(x.sum())
+        out.append(x * 2)
+
+    stream = machine.stream()
+    graph = record(machine, run, stream)
+    assert total.item() == 0.0
+    assert out[0].isnan().all()
+    for _ in range(2):
+        with machine.on(stream):
+            graph.play()
+    assert total.item() == 12.0
+    assert out[0].tolist() == [0.0, 2.0, 4.0, 6.0]
+    x.fill_(1.0)
+    with machine.on(stream):
+        graph.play()
+    assert out[0].tolist() == [2.0] * 4
+
+
+def test_what_python_reads_is_read_once(machine):
+    x, gain, out = torch.ones(3), {"now": 2.0}, []
+    stream = machine.stream()
+    graph = record(machine, lambda: out.append(x * gain["now"]), stream)
+    gain["now"] = 3.0
+    with machine.on(stream):
+        graph.play()
+    assert out[0].tolist() == [2.0] * 3
+
+
+def test_what_another_stream_writes_has_to_be_waited_for(machine):
+    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    with machine.on(one):
+        x.add_(1.0)
+    with machine.on(two), pytest.raises(BrokenRule, match="has not waited"):
+        x.clone()
+    two.follow(one.mark())
+    with machine.on(two):
+        x.clone()
+
+
+def test_what_another_stream_reads_may_not_be_written_over(machine):
+    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    with machine.on(one):
+        x.clone()
+    with machine.on(two), pytest.raises(BrokenRule, match="may still read"):
+        x.add_(1.0)
+    two.follow(one.mark())
+    with machine.on(two):
+        x.add_(1.0)
+
+
+def test_an_event_is_no_news_of_what_comes_after_it(machine):
+    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    event = one.mark()
+    with machine.on(one):
+        x.add_(1.0)
+    two.follow(event)
+    with machine.on(two), pytest.raises(BrokenRule):
+        x.clone()
+
+
+def test_waiting_is_handed_on(machine):
+    one, two, three, x = machine.stream(), machine.stream(), machine.stream(), torch.zeros(4)
+    with machine.on(one):
+        x.add_(1.0)
+    two.follow(one.mark())
+    three.follow(two.mark())
+    with machine.on(three):
+        x.add_(1.0)
+
+
+def test_the_host_waits_too_and_what_it_has_waited_for_holds_for_all(machine):
+    one, two, x = machine.stream(), machine.stream(), machine.host((4,), torch.float32)
+    with machine.on(one):
+        x.add_(1.0)
+    with pytest.raises(BrokenRule):
+        machine.claim(x)
+    one.mark().wait()
+    machine.claim(x)
+    with machine.on(two):
+        x.add_(1.0)
+
+
+def test_graphs_are_played_in_order_like_anything_else(machine):
+    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    writes, reads = record(machine, lambda: x.add_(1.0), one), record(machine, lambda: x.clone(), two)
+    with machine.on(one):
+        writes.play()
+    with machine.on(two), pytest.raises(BrokenRule):
+        reads.play()
+
+
+def test_graphs_of_one_pool_are_not_played_beside_each_other(machine):
+    one, two, pool, x = machine.stream(), machine.stream(), machine.pool(), torch.zeros(4)
+    first, second = (record(machine, lambda: x + 1.0, stream, pool) for stream in (one, two))
+    with machine.on(one):
+        first.play()
+    with machine.on(two), pytest.raises(BrokenRule):
+        second.play()
+    two.follow(one.mark())
+    with machine.on(two):
+        second.play()
+
+
+def test_a_result_is_gone_when_another_graph_of_its_pool_was_played(machine):
+    stream, pool, x, out = machine.stream(), machine.pool(), torch.ones(4), []
+    first = record(machine, lambda: out.append(x + 1.0), stream, pool)
+    second = record(machine, lambda: x + 2.0, stream, pool)
+    with machine.on(stream):
+        first.play()
+        out[0].clone()
+        second.play()
+        with pytest.raises(BrokenRule, match="another graph"):
+            out[0].clone()
+
+
+def test_a_stream_that_takes_part_is_waited_for_in_the_graph(machine):
+    main, x = machine.stream(), torch.ones(4)
+    aside = Aside(machine)
+
+    def forget():
+        with aside():
+            x.add(1.0)
+
+    with pytest.raises(BrokenRule, match="not waited for"):
+        record(machine, forget, main)
+
+    def join():
+        with aside():
+            y = x.add(1.0)
+        aside.join()
+        y.add(1.0)
+
+    record(machine, join, main)
+
+
+def test_what_runs_aside_is_joined_before_it_is_used(machine):
+    main, x = machine.stream(), torch.ones(4)
+    aside = Aside(machine)
+    with machine.on(main):
+        with aside():
+            y = x.add(1.0)
+        with pytest.raises(BrokenRule):
+            y.add(1.0)
+        aside.join()
+        y.add(1.0)
+
+
+def test_recordings_are_made_once_not_within_each_other_and_not_where_all_work(machine):
+    x, stream = torch.ones(4), machine.stream()
+    with pytest.raises(BrokenRule, match="inside another"):
+        record(machine, lambda: record(machine, lambda: x + 1.0), stream)
+    with pytest.raises(BrokenRule, match="everybody"):
+        record(machine, lambda: x + 1.0, machine.others())
+    graph = record(machine, lambda: x + 1.0, stream)
+    with pytest.raises(BrokenRule, match="twice"), machine.on(stream), graph.record():
+        x.add(1.0)
+    with pytest.raises(BrokenRule, match="was not recorded"):
+        machine.graph(machine.pool()).play()
+
+
+def test_the_host_waits_for_nothing_in_a_recording(machine):
+    event, x = machine.stream().mark(), torch.ones(4)
+
+    def wait():
+        x.add(1.0)
+        event.wait()
+
+    with pytest.raises(BrokenRule):
+        record(machine, wait)
+
+
+def test_what_is_made_outside_of_graphs_is_counted(machine):
+    x, stream = torch.ones(4), machine.stream()
+    with machine.on(stream):
+        x.add_(1.0)
+        x.view(2, 2)
+        assert machine.made == 0
+        x + 1.0
+        assert machine.made == 1
+        x.sum().item()
+    assert machine.syncs == 1
+
+
+def test_other_threads_are_left_alone(machine):
+    x, stream, found = torch.ones(4), machine.stream(), []
+
+    def other():
+        found.append(x.sum().item())
+
+    def run():
+        x.add(1.0)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    record(machine, run, stream)
+    assert found == [4.0]
+
+
+def test_memory_is_pinned_and_let_go_of_once(machine):
+    memory = np.zeros(8, np.uint8)
+    assert machine.pin(memory)
+    with pytest.raises(BrokenRule):
+        machine.pin(memory)
+    machine.unpin(memory)
+    with pytest.raises(BrokenRule):
+        machine.unpin(memory)
