@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from typing import BinaryIO
+from collections import deque
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,16 @@ PERMANENT = 30
 """So many frames in a row that can't be painted, and the fault is the worker's, not a frame's."""
 
 
+class Flying(NamedTuple):
+    """A frame that was begun."""
+
+    frame: Frame
+    taken: int
+    """When, in nanoseconds."""
+    version: int
+    """Of its parameters."""
+
+
 class Worker:
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         self._receiver = from_bridge(stdin)
@@ -64,6 +75,7 @@ class Worker:
         self._own = OwnView({})
         self._hints: RingWriter | None = None
         self._failures = 0
+        self._flying: deque[Flying] = deque()
 
     def run(self) -> int:
         threading.Thread(target=self._listen, name="ll-listen", daemon=True).start()
@@ -156,12 +168,9 @@ class Worker:
         with contextlib.closing(ring_in), contextlib.closing(ring_out):
             self._stand_by(stream, ring_in)
             while not self._quit.is_set():
-                got = self._next(ring_in)
-                if got is None:
+                if not self._turn(stream, ring_in, ring_out):
                     self._bell.wait(IDLE_S)
                     self._bell.clear()
-                    continue
-                self._paint_one(stream, got, ring_out)
 
     def _stand_by(self, stream: Stream, ring_in: RingReader) -> None:
         """Until it is promoted: follow what takes time, so that the picture goes on. Leaves the ring unread."""
@@ -181,25 +190,45 @@ class Worker:
             time.sleep(IDLE_S)
             return None
 
-    def _paint_one(self, stream: Stream, got: RingFrame, ring_out: RingWriter) -> None:
-        taken = self._busy_since = now_ns()
+    def _turn(self, stream: Stream, ring_in: RingReader, ring_out: RingWriter) -> bool:
+        """Begin the newest frame if there is room for one, else end the oldest; whether there was anything to do."""
+        flying = self._flying
+        if len(flying) < stream.depth:
+            if flying:
+                time.sleep(min(stream.wait_s(), IDLE_S))
+            got = self._next(ring_in)
+            if got is not None:
+                self._begin(stream, got)
+                return True
+        if flying:
+            self._end(stream, ring_out)
+            return True
+        return False
+
+    def _begin(self, stream: Stream, got: RingFrame) -> None:
+        taken = now_ns()
+        self._busy_since = self._busy_since or taken
         params: Params = unpack(got.blob)
         try:
             self._own.look(stream, params)
-            pixels = stream(got.frame.pixels, params, _moment(got))
+            stream.begin(got.frame.pixels, params, _moment(got))
+            self._flying.append(Flying(got.frame, taken, params.version))
         except (ModelError, ValueError) as error:
             # A frame or a value that this model can't take: the picture holds, the next frame may work.
             self._failures += 1
             self._sender.send(Skipped(seq=got.frame.seq, reason=str(error)[:500]))
             if self._failures >= PERMANENT:
                 raise
-            return
-        finally:
-            self._busy_since = 0
-        self._failures = 0
+            self._busy_since = self._flying[0].taken if self._flying else 0
+
+    def _end(self, stream: Stream, ring_out: RingWriter) -> None:
+        pixels = stream.end()
         done = now_ns()
-        stamps = got.frame.stamps._replace(taken=taken, done=done)
-        picture = Frame(pixels, got.frame.seq, stamps, got.frame.media_ns, params.version)
+        frame, taken, version = self._flying.popleft()
+        self._busy_since = done if self._flying else 0  # a stall is counted from the last sign of life
+        self._failures = 0
+        stamps = frame.stamps._replace(taken=taken, done=done)
+        picture = Frame(pixels, frame.seq, stamps, frame.media_ns, version)
         ring_out.write(picture, epoch=self._epoch)
         self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS))
         self._show_hint(stream, picture)

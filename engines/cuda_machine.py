@@ -9,10 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.machine import Bytes
-
-_READ_WRITE = 0
-
 
 class CudaEvent:
     """Implements engines.machine.Event."""
@@ -95,11 +91,3 @@ class CudaMachine:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
 
     def claim(self, tensor: Tensor, /) -> None: ...
-
-    def pin(self, memory: Bytes, /) -> bool:
-        with torch.cuda.device(self._device):
-            failed = torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, _READ_WRITE)  # type: ignore[no-untyped-call]
-        return int(failed) == 0
-
-    def unpin(self, memory: Bytes, /) -> None:
-        torch.cuda.cudart().cudaHostUnregister(memory.ctypes.data)  # type: ignore[no-untyped-call]

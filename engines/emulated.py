@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from engines.emulated_rules import BrokenRule, Call, Clock, Ledger, Memory, NoHost, accesses, key_of, refuse, waits
-from engines.machine import Bytes
 
 HOST, OTHERS = 0, 1
 
@@ -148,7 +147,6 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._numbers = OTHERS
         self._at: list[EmulatedStream] = [EmulatedStream(self, OTHERS)]
         self._quiet = False
-        self._pinned: set[int] = set()
 
     def stream(self) -> EmulatedStream:
         self._numbers += 1
@@ -186,17 +184,6 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.recording is not None:
             raise BrokenRule("the host looks at its memory while a graph is recorded")
         self.ledger.use(HOST, (), {key_of(tensor)})
-
-    def pin(self, memory: Bytes, /) -> bool:
-        if memory.ctypes.data in self._pinned:
-            raise BrokenRule("memory is pinned twice")
-        self._pinned.add(memory.ctypes.data)
-        return True
-
-    def unpin(self, memory: Bytes, /) -> None:
-        if memory.ctypes.data not in self._pinned:
-            raise BrokenRule("memory is unpinned that is not pinned")
-        self._pinned.remove(memory.ctypes.data)
 
     @contextmanager
     def silent(self) -> Iterator[None]:

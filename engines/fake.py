@@ -127,7 +127,7 @@ class FakeStream:
 
     depth = 1
 
-    def begin(self, pixels: Pixels, params: object, moment: object = None, into: Pixels | None = None) -> None:
+    def begin(self, pixels: Pixels, params: object, moment: object = None) -> None:
         self(pixels, params, moment)
 
     def end(self) -> Pixels:
@@ -135,9 +135,6 @@ class FakeStream:
 
     def wait_s(self) -> float:
         return 0.0
-
-    def pin(self, memory: Pixels) -> None:
-        """A picture is copied here."""
 
     def show(self, number: int, pixels: Pixels) -> None:
         """Kept, and painted as a patch of its mean colour at the lower edge, `CELL` times `COLUMNS` wide a unit; the

@@ -9,14 +9,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-Bytes = NDArray[np.uint8]
 
 
 class Event(Protocol):
@@ -56,7 +51,7 @@ class Graph(Protocol):
 
 
 class Machine(Protocol):
-    """One device's streams and graphs. All but `pin` and `unpin` belong to one thread."""
+    """One device's streams and graphs. Belongs to one thread."""
 
     def stream(self) -> Stream: ...
 
@@ -85,9 +80,3 @@ class Machine(Protocol):
     def claim(self, tensor: Tensor, /) -> None:
         """Before the host reads or writes a tensor of `host`: the emulation checks that the device is done with it."""
         ...
-
-    def pin(self, memory: Bytes, /) -> bool:
-        """Let the device read and write `memory`, which stays where it is, by itself; whether it can."""
-        ...
-
-    def unpin(self, memory: Bytes, /) -> None: ...

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from engines.base import Nets
 from engines.errors import first_line
-from engines.machine import Bytes, Event, Machine
+from engines.machine import Event, Machine
 from pipelines.forecast import Forecast
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
-from pipelines.pinned import Pinned
 from pipelines.preprocess.registry import CHOICES
 from pipelines.recorded import Recorder, Stage
+from pipelines.staging import Staging
 from pipelines.state import NUMBERS, StreamState
 from pipelines.transfer import Pixels
 
@@ -73,7 +73,7 @@ class Lanes:
         self._known: OrderedDict[tuple[object, ...], Recorded | None] = OrderedDict()
         """None for what was painted once."""
         self._flights: deque[Flight] = deque()
-        self._pinned = Pinned(machine)
+        self._upload = Staging(machine)
         self._downs = [
             (machine.host((*size, 3), torch.uint8), machine.host((NUMBERS,), torch.float32)) for _ in range(3)
         ]
@@ -101,24 +101,22 @@ class Lanes:
 
     def up(self, pixels: Pixels) -> Tensor:
         device = self._device_frame(pixels)
-        host = self._pinned.read(pixels)
+        host = self._upload.put(pixels)
         self._enter.follow(self._taken)
         with self._machine.on(self._enter):
             device.copy_(host, non_blocking=True)
         uploaded = self._enter.mark()
-        self._pinned.reads(uploaded)
+        self._upload.read(uploaded)
         self._walk.follow(uploaded)
         return device
 
-    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
         self._written = self._walk.mark()
         parts = _parts(knobs, nets)
         key = (knobs.mode, nets.described, *map(id, parts))
         recorded = self._recorded(key, parts, frame, knobs, state, nets)
         host, numbers = self._downs[0]
         self._downs = [*self._downs[1:], self._downs[0]]
-        there = None if into is None else self._pinned.find(into)
-        host = host if there is None else there
         if recorded is None:
             self._flights.append(self._one_by_one(frame, knobs, state, nets, host, numbers))
         else:
@@ -137,13 +135,9 @@ class Lanes:
     def wait_s(self) -> float:
         return self._forecast.wait_s()
 
-    def pin(self, memory: Bytes) -> None:
-        self._pinned.add(memory)
-
     def close(self) -> None:
         self._left.wait()
         self._known.clear()
-        self._pinned.close()
 
     def _device_frame(self, pixels: Pixels) -> Tensor:
         if self._frame.shape != pixels.shape:

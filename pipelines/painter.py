@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from engines.base import Nets
-from engines.machine import Bytes
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.state import StreamState
@@ -49,8 +48,8 @@ class Painter(Protocol):
         """uint8 (h, w, c) on the device, inside `between`; the next call overwrites it."""
         ...
 
-    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
-        """Begin a frame, the one that `up` gave. `into`: pinned memory for its picture."""
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
+        """Begin a frame, the one that `up` gave."""
         ...
 
     def collect(self) -> tuple[Pixels, Sequence[float]]:
@@ -59,10 +58,6 @@ class Painter(Protocol):
 
     def wait_s(self) -> float:
         """Seconds until another frame should be begun."""
-        ...
-
-    def pin(self, memory: Bytes) -> None:
-        """Memory that pixels lie in, of which a card may be able to read and write by itself."""
         ...
 
     def close(self) -> None: ...
@@ -88,7 +83,7 @@ class Plain:
     def up(self, pixels: Pixels) -> Tensor:
         return self._transfer.up(pixels)
 
-    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets, into: Pixels | None = None) -> None:
+    def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
         self._painted = step(frame, knobs, state, nets), state
 
     def collect(self) -> tuple[Pixels, Sequence[float]]:
@@ -98,8 +93,6 @@ class Plain:
 
     def wait_s(self) -> float:
         return 0.0
-
-    def pin(self, memory: Bytes) -> None: ...
 
     def close(self) -> None: ...
 

@@ -66,25 +66,15 @@ class Stream(Protocol):
     def depth(self) -> int:
         """How many frames may have been begun and not ended: above 1, they overlap."""
 
-    def begin(
-        self,
-        pixels: NDArray[np.uint8],
-        params: Params,
-        moment: Moment | None = None,
-        into: NDArray[np.uint8] | None = None,
-    ) -> None:
-        """As calling it, without waiting for the picture. `pixels` must stay as they are until `taken` or `end`.
-        `into`: a place in memory that was `pin`ned, where the picture may be put."""
+    def begin(self, pixels: NDArray[np.uint8], params: Params, moment: Moment | None = None) -> None:
+        """As calling it, without waiting for the picture. At most `depth` frames may be begun before `end`."""
 
     def end(self) -> NDArray[np.uint8]:
-        """The picture of the oldest frame that was begun; `into` itself where it could be put there."""
+        """The picture of the oldest frame that was begun."""
 
     def wait_s(self) -> float:
         """How long to wait before another frame is begun, in seconds: a later one is a newer one, and the device is
         busy until then."""
-
-    def pin(self, memory: NDArray[np.uint8]) -> None:
-        """Tell where frames and pictures lie that come again and again; it stays mapped until `close`."""
 
     def show(self, number: int, pixels: NDArray[np.uint8]) -> None:
         """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8

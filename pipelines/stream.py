@@ -129,12 +129,12 @@ class DiffusionStream:
     def depth(self) -> int:
         return self._painter.depth
 
-    def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None, into: Pixels | None = None) -> None:
+    def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> None:
         """See pipelines.spec.Stream."""
         paints = False
         if not params.pause or self._last is None:
             with self._painter.between():
-                paints = self._begin(pixels, params, moment, into)
+                paints = self._begin(pixels, params, moment)
         self._begun.append(self.knobs.mode.hint > 0 if paints else None)
 
     def end(self) -> Pixels:
@@ -153,10 +153,7 @@ class DiffusionStream:
     def wait_s(self) -> float:
         return self._painter.wait_s()
 
-    def pin(self, memory: Pixels) -> None:
-        self._painter.pin(memory)
-
-    def _begin(self, pixels: Pixels, params: Params, moment: Moment | None, into: Pixels | None) -> bool:
+    def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
         self._ask(params, moment, params.prompt_fade)
         cond = self.prompter.now(self._values(params))
@@ -181,7 +178,7 @@ class DiffusionStream:
         self._choose(params, frame)
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
-        self._painter.paint(frame, self.knobs, self.state, self.nets, into)
+        self._painter.paint(frame, self.knobs, self.state, self.nets)
         self._look_beside()
         if params.colour_capture != self._captured:
             self._captured = params.colour_capture

@@ -256,13 +256,3 @@ def test_other_threads_are_left_alone(machine):
 
     record(machine, run, stream)
     assert found == [4.0]
-
-
-def test_memory_is_pinned_and_let_go_of_once(machine):
-    memory = np.zeros(8, np.uint8)
-    assert machine.pin(memory)
-    with pytest.raises(BrokenRule):
-        machine.pin(memory)
-    machine.unpin(memory)
-    with pytest.raises(BrokenRule):
-        machine.unpin(memory)
