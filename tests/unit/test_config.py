@@ -70,7 +70,7 @@ def test_later_files_win_key_by_key(tmp_path: Path) -> None:
         ("source = 'scen'", "source", "did you mean 'scene'?"),
         ("sinks = ['nul']", "sinks", "did you mean 'null'?"),
         ("sinks = 'null'", "sinks", "takes a list of texts"),
-        ("[worker]\nengine = 'eagre'", "worker.engine", "auto | eager | fake | openvino"),
+        ("[worker]\nengine = 'eagre'", "worker.engine", "auto | compiled | eager | fake | openvino"),
         ("[worker]\nstall_s = 0", "worker.stall_s", "at least 0.2"),
         ("[worker.fake]\nms = 'x'", "worker.fake.ms", "takes a number"),
         ("[params]\nstrength = 1.5", "params.strength", "0 to 1, not 1.5"),
