@@ -26,9 +26,12 @@ const command = (name) => link.send({ type: "command", name }) || meters.problem
 const meters = new Meters();
 const details = new Details(part("details"));
 const log = new Log(part("log"), alarm);
-const looks = new Looks(part("looks"), say);
-const cues = new Cues(part("cues"), say, command, () => looks.seconds.valueAsNumber || 0);
-const layout = new Layout(() => seen());
+const looks = new Looks(part("looks"), say, (name) => cues.enlist(name));
+const cues = new Cues(part("cues"), say, command, () => looks.time);
+const layout = new Layout(() => {
+  seen();
+  looks.editing(false);
+});
 const moves = new Moves(id("moves"));
 const controls = new Map();
 const painters = Object.fromEntries(["input", "output", "hint"].map((name) => [name, new Painter(id(name), painted)]));
@@ -195,6 +198,7 @@ const link = new Link(
   (state, sentence) => meters.link(state, sentence),
 );
 
+id("keep").addEventListener("click", () => looks.asking());
 // The token has become a cookie; it should not stay where people can read it over a shoulder.
 history.replaceState(null, "", location.pathname);
 document.addEventListener("visibilitychange", watch);

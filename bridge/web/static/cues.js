@@ -46,9 +46,14 @@ export class Cues {
     const form = el("form", { className: "adder" }, this.look, el("label", {}, "wait ", this.wait), el("button", { id: "cue-add", textContent: "add" }));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.look.value) this.say("cue/insert", 0, this.look.value, this.manner(), timed(this.wait.value));
+      if (this.look.value) this.enlist(this.look.value);
     });
     return form;
+  }
+
+  /** A look as the last cue. */
+  enlist(look) {
+    this.say("cue/insert", 0, look, this.manner(), timed(this.wait.value));
   }
 
   saver() {

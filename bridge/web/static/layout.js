@@ -3,7 +3,7 @@
 import { kept, keep } from "./kept.js";
 
 export class Layout {
-  /** `turned(name)` is called with the part that has come into sight. */
+  /** `turned()` is called whenever other parts have come into sight. */
   constructor(turned) {
     this.turned = turned;
     this.play = document.getElementById("layout");
@@ -26,7 +26,7 @@ export class Layout {
       else button.removeAttribute("aria-current");
     }
     keep(kind, name);
-    this.turned(name);
+    this.turned();
   }
 
   toggle() {
@@ -37,6 +37,7 @@ export class Layout {
     document.body.dataset.layout = layout;
     this.play.textContent = layout === "play" ? "desk" : "play";
     keep("layout", layout);
+    this.turned();
   }
 
   /** A phone in the dark must not lock in the middle of a song. Browsers allow that on localhost and https alone. */

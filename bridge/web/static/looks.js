@@ -8,9 +8,9 @@ const CURVES = ["linear", "ease", "in", "out"];
 const WAITS = { now: "", beat: "beat", bar: "bar" };
 
 export class Looks {
-  /** `say(address, ...args)` does what that OSC address does. */
-  constructor(root, say) {
-    this.say = say;
+  /** `say(address, ...args)` does what that OSC address does; `enlist(name)` makes a look a cue. */
+  constructor(root, say, enlist) {
+    Object.assign(this, { say, enlist });
     this.looks = [];
     this.now = "";
     this.grid = el("div", { className: "grid" });
@@ -23,37 +23,42 @@ export class Looks {
     this.edit.addEventListener("click", () => this.editing(this.edit.getAttribute("aria-pressed") !== "true"));
     this.keep = el("button", { type: "button", id: "look-save", textContent: "save", title: "Keep what is running as a look (S)" });
     this.keep.addEventListener("click", () => this.asking());
-    this.form = this.saver();
+    this.sheet = this.saver();
+    // One row of them on a screen: a wheel that only turns up and down still reaches the last.
+    this.grid.addEventListener("wheel", (event) => (this.grid.scrollLeft += event.deltaY), { passive: true });
     root.append(
       el("div", { className: "head" },
         el("h2", { textContent: "looks" }),
         el("span", { className: "manner" },
           el("label", {}, el("span", { className: "word", textContent: "in " }), this.seconds, " s"), this.curve, this.wait),
         this.edit, this.keep),
-      this.form, this.grid);
+      this.grid);
   }
 
+  /** Asks for a name over whatever is in sight, so that a look can be saved from everywhere. */
   saver() {
-    this.name = el("input", { type: "text", id: "look-name", maxLength: 40, autocomplete: "off", spellcheck: false, "aria-label": "Name of the look", placeholder: "name" });
+    this.name = el("input", { type: "text", id: "look-name", maxLength: 40, autocomplete: "off", spellcheck: false, enterKeyHint: "done", "aria-label": "Name of the look", placeholder: "name" });
     const cancel = el("button", { type: "button", className: "quiet", textContent: "cancel" });
-    const form = el("form", { className: "saver", hidden: true }, this.name, el("button", { className: "primary", textContent: "save" }), cancel);
+    const form = el("form", { className: "saver" }, this.name, el("button", { className: "primary", textContent: "save" }), cancel);
+    const sheet = el("dialog", { id: "look-saver", "aria-label": "Save a look" }, el("h2", { textContent: "keep what is running as a look" }), form);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const name = tame(this.name.value);
       if (!name) return this.name.focus();
       this.say("look/save", name);
-      form.hidden = true;
+      sheet.close();
     });
-    cancel.addEventListener("click", () => (form.hidden = true));
-    return form;
+    cancel.addEventListener("click", () => sheet.close());
+    document.body.append(sheet);
+    return sheet;
   }
 
   /** Ask for a name. What is running may have been recalled: then saving again means that look. */
   asking() {
-    this.form.hidden = false;
+    if (this.sheet.open) return;
     this.name.value = this.own(this.now) ? this.now : this.unused();
+    this.sheet.showModal();
     this.name.select();
-    this.form.scrollIntoView({ block: "nearest" });
   }
 
   own(name) {
@@ -81,9 +86,9 @@ export class Looks {
     const key = index < 9 ? [el("kbd", { textContent: index + 1, "aria-hidden": "true" })] : [];
     const button = el("button", { type: "button", className: "look", "data-look": look.name, title: look.name }, face, ...key, el("span", { className: "title", textContent: look.name }));
     button.addEventListener("click", () => this.recall(look.name));
-    const card = el("div", { className: "card" }, button);
-    if (look.own) card.append(this.remover(look.name));
-    return card;
+    const cue = el("button", { type: "button", className: "enlist", textContent: "+ cue", "aria-label": `Add ${look.name} to the cue list` });
+    cue.addEventListener("click", () => this.enlist(look.name));
+    return el("div", { className: "card" }, button, ...(look.own ? [this.remover(look.name)] : []), cue);
   }
 
   remover(name) {
@@ -101,8 +106,12 @@ export class Looks {
   }
 
   recall(name) {
-    const seconds = Math.max(0, Math.min(3600, this.seconds.valueAsNumber || 0));
-    this.say("look/recall", name, seconds, this.curve.value, WAITS[this.wait.value]);
+    this.say("look/recall", name, this.time, this.curve.value, WAITS[this.wait.value]);
+  }
+
+  /** How long a move to a look takes. */
+  get time() {
+    return Math.max(0, Math.min(3600, this.seconds.valueAsNumber || 0));
   }
 
   /** The look on this key, counted from 0. */
