@@ -202,8 +202,22 @@ def test_keys_go_back_and_recall_while_nobody_types(stage: Stage, page: Page) ->
     page.press(" ")
     on(stage, player, 1, "space is go")
     assert stage.store.values()["bypass"] is True
+    # Nor one that gets the focus back when a sheet is closed.
+    page.press("s")
+    page.wait("document.querySelector('#look-saver').open")
+    page.press("Enter")
+    page.wait("document.activeElement === document.body")
+    page.wait("document.querySelector(`[data-look='look 1']`)")
+    page.press("Backspace")
+    on(stage, player, 0, "back")
+    page.click("#look-save")
+    page.wait("document.querySelector('#look-saver').open")
+    page.press("Escape")
+    page.wait("document.activeElement === document.body")
+    page.press(" ")
+    on(stage, player, 1, "space is still go")
     page.eval("document.querySelector('#look-seconds').value = 0")
-    page.press("1")
+    page.press("2")
     until(lambda: stage.metrics.snapshot().get("look") == "calm" and stage.store.values()["smoothing"] == 0.8, "look 1")
 
 

@@ -43,7 +43,7 @@ export function listen(acts) {
   for (let digit = 1; digit <= 9; digit++) keys[digit] = () => acts.look(digit - 1);
   document.addEventListener("keydown", (event) => {
     const { key, target } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey || sheet.open || typing(target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") || typing(target)) return;
     if ((sliding(target) || target.matches?.("input[type=radio]")) && key.startsWith("Arrow")) return;
     if (key === " " && pressed(target)) return;
     const act = keys[key];
@@ -52,7 +52,8 @@ export function listen(acts) {
     // A key that is held down must not run through the whole list.
     if (!event.repeat) act();
   });
-  // A button that a mouse has pressed would take the next space for itself.
+  // A button that a mouse has pressed, or that gets the focus back from a sheet, would take the next space for itself.
+  document.addEventListener("close", ({ target }) => target.matches("dialog") && document.activeElement?.blur(), true);
   document.addEventListener("click", ({ detail, target }) => detail && target.closest?.("button, summary")?.blur());
   document.getElementById("help").addEventListener("click", () => sheet.showModal());
 }
