@@ -7,7 +7,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from support.show_run import Run
 from support.theatre import write_look, write_show
@@ -128,3 +131,47 @@ def test_a_next_cue_that_can_not_be_built_costs_the_show_nothing(start: Callable
     run.until(lambda: run.app.supervisor.standby_pid is not None and len(run.frames) > seen + 10)
     assert run.app.metrics.snapshot()["state"] == "running"
     assert run.app.metrics.get("worker.restarts") == 0
+
+
+def test_going_back_to_a_look_gives_its_picture_bit_for_bit(start: Callable[..., Run], tmp_path: Path) -> None:
+    """Pocket on the processor, the same input frame; in the worker that painted it first, and in one that took over."""
+    still = tmp_path / "still.png"
+    colours = np.random.default_rng(7).integers(0, 256, (4, 4, 3), np.uint8)
+    cv2.imwrite(str(still), cv2.resize(colours, (128, 128), interpolation=cv2.INTER_CUBIC))
+    worker = WorkerConfig(engine="eager", threads=1)
+    run = start(source=f"still:{still}", worker=worker, params={"width": 128, "height": 128, "prompt_fade": 0.0})
+
+    def settled() -> np.ndarray:
+        """The picture once everything that was asked for is in it."""
+        run.until(lambda: run.app.metrics.snapshot().get("prompt.shown") == run.app.store.values()["prompt"], 60.0)
+        version = run.app.director.snapshot().version
+        seen = len(run.frames)
+        run.until(lambda: len(run.frames) > seen + 2 and run.frames[-1].version >= version, 60.0)
+        return run.frames[-1].pixels.copy()
+
+    def save(name: str) -> np.ndarray:
+        picture = settled()
+        run.osc.send_message("/ll/look/save", name)
+        run.until(lambda: name in run.app.director.looks.names())
+        return picture
+
+    def recall(name: str) -> np.ndarray:
+        run.osc.send_message("/ll/look/recall", name)
+        run.until(lambda: run.app.store.values()["seed"] == seeds[name])
+        return settled()
+
+    seeds = {"a": 1, "b": 77}
+    first = save("a")
+    changes = {"prompt": "ink", "strength": 0.9, "steps": 2, "mix": 0.8, "seed": seeds["b"]}
+    for name, value in changes.items():
+        run.osc.send_message(f"/ll/{name}", value)
+    run.until(lambda: changes.items() <= run.app.store.values().items())
+    second = save("b")
+    assert not np.array_equal(first, second)
+    for name, picture in (("a", first), ("b", second), ("a", first)):
+        assert np.array_equal(recall(name), picture)
+    run.until(lambda: run.app.supervisor.standby_pid, 60.0)
+    os.kill(run.app.supervisor.active_pid, signal.SIGKILL)
+    run.until(lambda: run.app.metrics.get("worker.restarts") == 1, 60.0)
+    assert np.array_equal(recall("b"), second)
+    assert np.array_equal(recall("a"), first)
