@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -29,6 +28,7 @@ from bridge.web.namespace import find, rows
 from bridge.web.oscquery import OscQuery
 from bridge.web.server import WebServer
 from pipelines.params import Params, table
+from tests.support.peers import Query
 
 IDS = {
     "models": lambda: ("pocket", "sd-turbo"),
@@ -164,31 +164,30 @@ def test_a_browser_and_a_foreign_name_get_nothing(house: House) -> None:
             house.listen(**headers).recv(timeout=DEADLINE_S)
 
 
-def test_an_independent_client_reads_what_another_program_sent(house: House) -> None:
-    pytest.importorskip("requests")
-    client_module = pytest.importorskip("pythonoscquery.osc_query_client")
-    zeroconf = pytest.importorskip("zeroconf")
-    info = zeroconf.ServiceInfo(
-        "_oscjson._tcp.local.",
-        "x._oscjson._tcp.local.",
-        house.web.query_port,
-        addresses=[socket.inet_aton("127.0.0.1")],
-    )
-    client = client_module.OSCQueryClient(info)
-    host = client.get_host_info()
-    assert host.osc_port == house.control.port
-    udp = SimpleUDPClient(host.osc_ip, host.osc_port)
-    udp.send_message("/ll/strength", 0.75)
-    udp._sock.close()
-    deadline = time.monotonic() + DEADLINE_S
-    while house.store.values()["strength"] != 0.75:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    node = client.query_node("/ll/strength")
-    attributes = {key.name: value for key, value in node.attributes.items()}
-    assert attributes["VALUE"] == [0.75]
-    assert client.query_node("/ll/control/1") is not None
-    assert client.query_node("/ll/nope") is None
+def test_an_independent_client_changes_a_parameter_and_sees_what_others_change(house: House) -> None:
+    client = Query(house.web.query_port)
+
+    def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < deadline, (client.seen(), house.store.values()["strength"])
+            time.sleep(0.01)
+
+    try:
+        while client.seen() is None:
+            client.arrive()
+            time.sleep(0.1)
+        client.change(0.75)
+        until(lambda: house.store.values()["strength"] == client.seen() == 0.75)
+        udp = SimpleUDPClient("127.0.0.1", house.control.port)
+        udp.send_message("/ll/strength", 0.125)
+        udp._sock.close()
+        until(lambda: client.seen() == 0.125)
+        assert client.asked()["VALUE"] == [0.125]
+        assert client.client.query_node("/ll/control/1") is not None
+        assert client.client.query_node("/ll/nope") is None
+    finally:
+        client.close()
 
 
 def test_it_is_found_by_itself_on_this_machine() -> None:

@@ -84,11 +84,11 @@ class Run:
             if last > 0:  # the first came from a hand, which the frame at that moment may just have missed
                 assert params.seed == seeds[last], (at_ns / NS, times[last])
 
-    def lateness(self) -> list[float]:
-        """Seconds from each cue's time to the first frame that was fed after it, sorted."""
+    def lateness(self) -> list[tuple[float, float]]:
+        """Of each cue but the first: its time, and the seconds to the first frame that was fed after it."""
         fed, out, place = [at_ns / NS for at_ns, _ in self.fed], [], 0
         for fire in self.fired[1:]:
             while place < len(fed) and fed[place] < fire.at_s:
                 place += 1
-            out += [fed[place] - fire.at_s] if place < len(fed) else []
-        return sorted(out)
+            out += [(fire.at_s, fed[place] - fire.at_s)] if place < len(fed) else []
+        return out
