@@ -63,6 +63,7 @@ class Desk:
         self._loop = asyncio.get_running_loop()
         self._pictures = Pictures(self._preview, self._metrics, self._loop)
         self._pictures.start()
+        self._reading = asyncio.Lock()
         self.journal = Journal(self._post)
         logging.getLogger("livelatent").addHandler(self.journal)
         self._endings: list[Callable[[], None]] = [
@@ -84,15 +85,17 @@ class Desk:
         """One page, from greeting to goodbye."""
         await socket.accept()
         client = Client(socket, self._pictures, self._obey, self._name(socket))
-        self._clients.add(client)
-        # Reading the models touches files.
+        # Reading the models and the folders touches files.
         table = await asyncio.to_thread(rows)
+        if self.board is not None:
+            await self._read_folders(self.board)
+        # From here to `live` nothing waits: what changes is in the greeting or comes after it, and nothing before it.
         values = self._store.values()
+        self._clients.add(client)
         client.tell("hello", Hello(PROTOCOL, __version__, table, FIGURES, values, tuple(self._commands), client.name))
         client.tell("stats", self._stats())
         client.tell("log", Log(self.journal.all()))
         if self.board is not None:
-            await asyncio.to_thread(self.board.read)
             client.tell("offer", self.board.offer)
             client.tell("cues", self.board.cues)
         self.journal.note("note", "is here", client.name)
@@ -195,8 +198,14 @@ class Desk:
     async def _look_at(self, board: Board, folders: bool) -> None:
         if board.turn():
             self._tell_all("cues", board.cues)
-        if (folders or board.stale) and await asyncio.to_thread(board.read):
-            self._tell_all("offer", board.offer)
+        if folders or board.stale:
+            await self._read_folders(board)
+
+    async def _read_folders(self, board: Board) -> None:
+        # One at a time, and whoever finds a change tells all: the next to look would find none.
+        async with self._reading:
+            if await asyncio.to_thread(board.read):
+                self._tell_all("offer", board.offer)
 
     def _figures(self, count: int) -> None:
         if not self._clients:
