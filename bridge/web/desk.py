@@ -29,6 +29,8 @@ TICK_S = 0.05
 """How soon a cue that fired is seen."""
 STATS_TICKS, DETAIL_TICKS, FOLDER_TICKS = 3, 12, 20
 """Figures, the meters' details, and files that somebody put into the folders, every so many ticks."""
+ERRORS = ("/error", "/control/error", "/lora/error", "/ip/error")
+"""Readings that say what is wrong: whatever they come to say is in the log too."""
 LOG_KEYS = 64
 """Entries of the log that may wait for a page that is slow."""
 CHANGES_PERIOD_S = 0.02
@@ -52,7 +54,7 @@ class Desk:
         self._commands = commands
         self._acts = acts
         self.board = Board(acts.director) if acts is not None else None
-        self._error = ""
+        self._errors = dict.fromkeys(ERRORS, "")
         self._count = 0
         self._clients: set[Client] = set()
         self._lock = threading.Lock()
@@ -214,10 +216,11 @@ class Desk:
         self._tell_all("stats", stats)
         if count % DETAIL_TICKS == 0:
             self._tell_all("detail", detail(self._metrics))
-        error = str(stats.readings["/error"])
-        if error and error != self._error:
-            self.journal.note("error", error)
-        self._error = error
+        errors = {address: str(stats.readings.get(address, "")) for address in ERRORS}
+        for address, error in errors.items():
+            if error and error != self._errors[address]:
+                self.journal.note("error", error)
+        self._errors = errors
 
     def _stats(self) -> Stats:
         return Stats(readings(self._metrics.snapshot()))
