@@ -405,5 +405,8 @@ def test_an_error_that_nobody_has_read_is_counted_at_the_log(stage: Stage, page:
     assert page.eval("document.querySelector('[data-kind=error] .text').textContent") == "the camera <b>is</b> gone"
     stage.store.set("strength", 0.3, origin="desk 9")
     page.wait("document.querySelector('[data-kind=move]')?.offsetParent")
+    stage.store.set("strength", 0.4, origin="desk 9")
+    page.wait("document.querySelector('[data-kind=move]').textContent.endsWith('0.4')")
+    assert page.eval("document.querySelectorAll('[data-kind=move]').length") == 1, "a slider that goes on is one line"
     page.click("#log-moves")
     assert page.eval("!document.querySelector('[data-kind=move]').offsetParent")
