@@ -26,6 +26,7 @@ from bridge.metrics import Metrics
 from bridge.output import Output
 from bridge.own_feed import OwnFeeds
 from bridge.preview import PreviewHub
+from bridge.record.deck import Deck
 from bridge.ring import RingWriter
 from bridge.show.acts import Acts
 from bridge.show.director import Director
@@ -65,6 +66,8 @@ class App:
         self.store = ParamStore(initial_params(config, reg), self._ids)
         self.director = opened(config, self.store, self.metrics, lambda: _thumbnail(self.context.preview))
         self.context.main_tasks.append(self.director.tick)
+        self.deck = Deck(config.record, self.metrics, self.store.take, config.every_frame)
+        self.context.main_tasks.append(self.deck.report)
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
@@ -79,22 +82,26 @@ class App:
         self.supervisor = Supervisor(
             *(worker, self.ring.name, self.metrics, self._picture, self._refused, self._skipped, self.own.rings),
             on_hint=self.hints.put,
+            on_unseen=self.deck.unseen,
         )
         self.turn = Turn(self.output) if config.every_frame else None
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
         self.feeder = Feeder(
-            self.source.slot, self.ring, self.director.snapshot, self._fed, self.metrics, config.every_frame
-        )
+            self.source.slot, self.ring, self.director.snapshot, self._fed, self.metrics, config.every_frame,
+            self.deck.fed,
+        )  # fmt: skip
         self.stopping = threading.Event()
-        self._acts = acts = Acts(self.director)
+        self._acts = acts = Acts(self.director, self.deck)
         commands = {"restart": self.supervisor.restart, **acts.commands}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
-        self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close]
+        self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close, self.deck.close]
         self._commands = commands
 
     def start(self) -> None:
         """Raises LiveLatentError, with everything closed again, when a port or device that must be there is not."""
         try:
+            if self.config.record.start:
+                self.deck.start()
             params = self.store.snapshot()
             self.supervisor.want(structural(self.spec, params), params)
             for start, stop in (
@@ -185,6 +192,7 @@ class App:
 
     def _picture(self, frame: Frame) -> None:
         self.output.put(frame)
+        self.deck.picture(frame)
         if self.turn is not None:
             self.turn.painted()
 

@@ -74,6 +74,10 @@ class Painted(Message, frozen=True, forbid_unknown_fields=True, tag=True):
 
     seq: int
     frame_ms: float
+    fed: int = 0
+    """When its frame was fed, in `clock.now_ns`: which picture this is about, if ring B holds a newer one by now."""
+    took: bytes = b""
+    """What took effect in it: `pipelines.acting.Acting` as msgpack."""
 
 
 class Hinted(Message, frozen=True, forbid_unknown_fields=True, tag=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -28,9 +29,9 @@ from bridge.channel import (
 )
 from bridge.clock import NS, now_ns
 from bridge.errors import WireError, WorkerError
-from bridge.frame import Frame
+from bridge.frame import Frame, Made
 from bridge.lifecycle import Event, State, after
-from bridge.ring import RingReader, RingWriter
+from bridge.ring import RingFrame, RingReader, RingWriter
 from bridge.spawn import Process, spawn
 from engines.paths import ROOT
 from pipelines.params import Params
@@ -69,7 +70,10 @@ class Child:
         self.painted_ns = 0
         self.skipped = ""
         self.on_picture: Callable[[Child, Frame], None] = lambda child, frame: None
+        self.on_unseen: Callable[[Child, Painted, Made], None] = lambda child, painted, made: None
         self.on_hint: Callable[[Child, Frame], None] = lambda child, frame: None
+        self._ahead: RingFrame | None = None
+        """The newest picture, until the message about it comes."""
         self.tail: deque[str] = deque(maxlen=200)
         self._unheard = 0
         self._ended = False
@@ -204,7 +208,7 @@ class Child:
                 self._unheard = 0
                 match message:
                     case Painted():
-                        self._picture()
+                        self._picture(message)
                     case Hinted():
                         self._hint()
                     case Beat():
@@ -228,16 +232,25 @@ class Child:
         self._ended = True
         self._changed()
 
-    def _picture(self) -> None:
+    def _picture(self, painted: Painted) -> None:
+        """The picture that a message is about; or, if a newer one has overtaken it in the ring, what was made of it."""
         try:
-            got = self._out.read()
+            if self._ahead is None or self._ahead.frame.stamps.fed < painted.fed:
+                self._ahead = self._out.read()
         except WireError as error:
             log.error("worker %d: %s", self.pid, error)
             return
-        if got is not None and self.state is State.ACTIVE and got.epoch == self.epoch:
+        if self.state is not State.ACTIVE:
+            return
+        got, made = self._ahead, Made(self.epoch, self.spec, painted.took)
+        if got is None or got.frame.stamps.fed > painted.fed:
+            self.on_unseen(self, painted, made)
+            return
+        self._ahead = None
+        if got.epoch == self.epoch:
             self.painted += 1
             self.painted_ns = now_ns()
-            self.on_picture(self, got.frame)
+            self.on_picture(self, dataclasses.replace(got.frame, made=made))
 
     def _hint(self) -> None:
         try:

@@ -24,6 +24,7 @@ COMMANDS = {
     "models": ("bridge.models_cli", "list, pull, add and check models"),
     "sources": ("bridge.sources_cli", "who sends frames around here, and the ways to hand them on"),
     "params": ("bridge.reference", "print every parameter with its OSC address, range and meaning"),
+    "replay": ("bridge.replay_cli", "paint a recording's input again, and see whether the pictures are the same"),
     "infotext": ("bridge.infotext_cli", "turn AUTOMATIC1111's settings, in a picture or a text, into a look"),
     "looks": ("bridge.show.looks_cli", "the looks that there are, ours and those that you saved"),
     "shows": ("bridge.show.shows_cli", "the cue lists that there are; check one"),

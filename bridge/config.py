@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -60,6 +60,19 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     fake: dict[str, float] = {}
 
 
+class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `/ll/record` and `/ll/still` do unless they are told."""
+
+    folder: str = ""
+    """Where the folders `recordings` and `stills` are; livelatent's own folder if empty."""
+    format: Literal["mp4", "mkv", "png"] = "mp4"
+    """H.264, FFV1 (lossless), or a PNG for each picture."""
+    input: bool = False
+    """Keep the input too, lossless: `livelatent replay` needs it."""
+    start: bool = False
+    """Record from the first picture on."""
+
+
 class ControlSources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """By unit number: a source of the control unit's own, for its `source = "stream"`; empty for none."""
 
@@ -100,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What moves parameters by itself, by row."""
     osc: OscConfig = OscConfig()
     web: WebConfig = WebConfig()
+    record: RecordConfig = RecordConfig()
     lan: LanConfig = LanConfig()
     worker: WorkerConfig = WorkerConfig()
 

@@ -105,15 +105,18 @@ class Feeder:
         fed: Callable[[Params], None],
         metrics: Metrics,
         once: bool = False,
+        feeding: Callable[[Frame, Params], None] = lambda frame, params: None,
     ) -> None:
-        """`fed(params)` is called after each write, and 60 times a second without one, so that a worker that took over
-        from a dead one looks into the ring too. With `once`, no frame is written twice, whatever the parameters do."""
+        """`feeding(frame, params)` is called before each write, with the stamp of the feeding. `fed(params)` is called
+        after it, and 60 times a second without one, so that a worker that took over from a dead one looks into the ring
+        too. With `once`, no frame is written twice, whatever the parameters do."""
         self._slot = slot
         self._ring = ring
         self._snapshot = snapshot
         self._fed = fed
         self._metrics = metrics
         self._once = once
+        self._feeding = feeding
         self.newest_seq = -1
         """Number of the last frame written."""
         self._stop = threading.Event()
@@ -147,9 +150,10 @@ class Feeder:
             self._write(frame, params)
 
     def _write(self, frame: Frame, params: Params) -> None:
-        stamps = frame.stamps._replace(fed=now_ns())
+        stamped = Frame(frame.pixels, frame.seq, frame.stamps._replace(fed=now_ns()), frame.media_ns)
+        self._feeding(stamped, params)
         try:
-            self._ring.write(Frame(frame.pixels, frame.seq, stamps, frame.media_ns), pack(params))
+            self._ring.write(stamped, pack(params))
         except ValueError as error:
             self._metrics.count("source.rejected")
             self._metrics.gauge("error", str(error))

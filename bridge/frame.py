@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.spec import StreamSpec
+
 Pixels = NDArray[np.uint8]
 
 FORMATS = {1: "gray8", 3: "rgb8", 4: "rgba8"}
@@ -29,6 +31,16 @@ class Stamps(NamedTuple):
     """Picture ready in the worker, just before ring B."""
 
 
+class Made(NamedTuple):
+    """What painted a picture."""
+
+    epoch: int
+    """Another number, another worker."""
+    spec: StreamSpec
+    acting: bytes
+    """What took effect: `pipelines.acting.Acting` as msgpack; empty if the worker did not say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture on its way. `pixels` is uint8, (height, width, 1 | 3 | 4), C-contiguous, top row first."""
@@ -41,6 +53,8 @@ class Frame:
     """Position in the medium (a movie's own time, growing across loops); -1 for a live source."""
     version: int = 0
     """Version of the Params that made this picture; 0 for a frame that no worker has seen."""
+    made: Made | None = None
+    """None for a frame that no worker of this bridge has painted."""
 
     @property
     def width(self) -> int:

@@ -71,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--device", help="auto, cpu, cuda, mps or intel")
     add("--dtype", help="auto, fp32, bf16 or fp16")
     add("--threads", type=int, metavar="N", help="CPU threads of the worker; 0 leaves the choice to torch")
+    add("--record", action="store_true", help="record from the first picture on: docs/recording.md")
     add("--every-frame", action="store_true", help="paint every frame of a movie, however long it takes")
     add("--frames", type=int, metavar="N", help="stop after N painted frames")
     add("--osc-port", type=int, metavar="PORT", help="UDP port for OSC; 0 takes a free one")
@@ -117,6 +118,8 @@ def layers(args: argparse.Namespace) -> list[Layer]:
         out.append(Layer("--control-source", {"control_sources": dict(map(_own, args.control_source))}))
     if args.every_frame:
         out.append(Layer("--every-frame", {"every_frame": True}))
+    if args.record:
+        out.append(Layer("--record", {"record": {"start": True}}))
     if args.no_web:
         out.append(Layer("--no-web", {"web": {"enabled": False}}))
     if args.no_browser:

@@ -58,6 +58,7 @@ class ParamStore:
         self._telling = False
         self._drives: Drives | None = None
         self._coming: Coming | None = None
+        self._take = initial.take
 
     def drive_by(self, drives: Drives) -> None:
         """Let these move rows from now on. A row that is set is theirs no more, until they take it back."""
@@ -163,6 +164,11 @@ class ParamStore:
         with self._lock:
             self._dirty, self._coming = self._dirty or coming != self._coming, coming
 
+    def take(self, number: int) -> None:
+        """Let what recurs from frame to frame begin anew with the next snapshot: a recording's beginning."""
+        with self._lock:
+            self._dirty, self._take = True, number
+
     # Reading
 
     def snapshot(self, at_ns: int | None = None) -> Params:
@@ -189,7 +195,7 @@ class ParamStore:
             self._fade_seen = True
         self._line = self._line.turn(seconds(at_ns), float(values["prompt_rate"]), float(values["prompt_fps"]))
         last = self._last
-        hints = {"coming": self._coming, "live": live, "prompt_line": self._line}
+        hints = {"coming": self._coming, "live": live, "prompt_line": self._line, "take": self._take}
         fresh = Params(version=last.version, **hints, **values)  # type: ignore[arg-type]  # one type per row, checked by coerce
         if fresh != last:
             self._last = msgspec.structs.replace(fresh, version=last.version + 1)

@@ -12,11 +12,12 @@ import threading
 from collections.abc import Callable, Mapping
 
 from bridge.ahead import Ahead
+from bridge.channel import Painted
 from bridge.child import Child
 from bridge.clock import NS, now_ns
 from bridge.config import WorkerConfig
 from bridge.errors import WireError, WorkerError
-from bridge.frame import Frame
+from bridge.frame import Frame, Made
 from bridge.lifecycle import Deaths, Event, State
 from bridge.metrics import Metrics
 from pipelines.params import Params
@@ -45,16 +46,17 @@ class Supervisor:
         on_skipped: Callable[[], None] = lambda: None,
         rings_own: Mapping[int, str] | None = None,
         on_hint: Callable[[Frame], None] = lambda frame: None,
+        on_unseen: Callable[[int, Made], None] = lambda fed_ns, made: None,
     ) -> None:
         """`rings_own`: control unit → the ring with the pictures of its own stream. `on_hint` gets what `hint_preview`
-        wants to be seen."""
+        wants to be seen, `on_unseen` the feeding times of pictures that newer ones overtook."""
         self._config = config
         self._ring_in = ring_in
         self._metrics = metrics
         self._on_picture = on_picture
         self._on_refused = on_refused
         self._on_skipped = on_skipped
-        self._on_hint = on_hint
+        self._on_hint, self._on_unseen = on_hint, on_unseen
         self._rings_own = dict(rings_own or {})
         self._children: list[Child] = []
         self._active: Child | None = None
@@ -252,7 +254,7 @@ class Supervisor:
         if new is None:
             return
         self._epoch += 1
-        new.on_picture, new.on_hint = self._picture, self._hint
+        new.on_picture, new.on_hint, new.on_unseen = self._picture, self._hint, self._unseen
         new.promote(self._epoch)
         self._active = new
         if old is not None:
@@ -262,6 +264,10 @@ class Supervisor:
     def _picture(self, child: Child, frame: Frame) -> None:
         if child is self._active:
             self._on_picture(frame)
+
+    def _unseen(self, child: Child, painted: Painted, made: Made) -> None:
+        if child is self._active:
+            self._on_unseen(painted.fed, made)
 
     def _hint(self, child: Child, frame: Frame) -> None:
         if child is self._active:

@@ -81,6 +81,12 @@ SHOW = (
         "/engine/doing", "engine.doing", str, "", "What is measured or built beside the show; empty for nothing.", 48
     ),
     Reading("/engine/share", "engine.share", float, "", "How far that is, 0 to 1."),
+    Reading("/record/on", "record.on", int, "", "Whether a recording runs: 1 or 0."),
+    Reading("/record/state", "record.state", str, "", "Its folder, or why it has ended.", 120),
+    Reading("/record/seconds", "record.seconds", float, "s", "For how long it has run."),
+    Reading("/record/frames", "record.frames", int, "", "Pictures that are written."),
+    Reading("/record/lost", "record.lost", int, "", "Pictures that were left out: writing them was too slow."),
+    Reading("/still/saved", "still", str, "", "The still that was saved last, or why it was not.", 90),
 )
 """A datagram of its own."""
 

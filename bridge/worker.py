@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import BinaryIO, NamedTuple
 
+import msgspec
 import numpy as np
 
 from bridge.channel import (
@@ -38,6 +40,7 @@ from bridge.frame import Frame
 from bridge.own_view import OwnView
 from bridge.ring import RingFrame, RingReader, RingWriter
 from engines.errors import ModelError
+from pipelines.acting import MAX_BYTES
 from pipelines.build import build
 from pipelines.params import Params, unpack
 from pipelines.spec import Moment, Stream
@@ -52,6 +55,9 @@ PERMANENT = 30
 """So many frames in a row that can't be painted, and the fault is the worker's, not a frame's."""
 
 
+_encoder = msgspec.msgpack.Encoder()
+
+
 class Flying(NamedTuple):
     """A frame that was begun."""
 
@@ -60,6 +66,8 @@ class Flying(NamedTuple):
     """When, in nanoseconds."""
     version: int
     """Of its parameters."""
+    took: bytes
+    """What took effect in it: `pipelines.acting.Acting` as msgpack."""
 
 
 class Worker:
@@ -212,7 +220,7 @@ class Worker:
         try:
             self._own.look(stream, params)
             stream.begin(got.frame.pixels, params, _moment(got))
-            self._flying.append(Flying(got.frame, taken, params.version))
+            self._flying.append(Flying(got.frame, taken, params.version, _said(stream.took(params))))
         except (ModelError, ValueError) as error:
             # A frame or a value that this model can't take: the picture holds, the next frame may work.
             self._failures += 1
@@ -224,13 +232,13 @@ class Worker:
     def _end(self, stream: Stream, ring_out: RingWriter) -> None:
         pixels = stream.end()
         done = now_ns()
-        frame, taken, version = self._flying.popleft()
+        frame, taken, version, took = self._flying.popleft()
         self._busy_since = done if self._flying else 0  # a stall is counted from the last sign of life
         self._failures = 0
         stamps = frame.stamps._replace(taken=taken, done=done)
         picture = Frame(pixels, frame.seq, stamps, frame.media_ns, version)
         ring_out.write(picture, epoch=self._epoch)
-        self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS))
+        self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS, fed=stamps.fed, took=took))
         self._show_hint(stream, picture)
 
     def _show_hint(self, stream: Stream, picture: Frame) -> None:
@@ -241,6 +249,12 @@ class Worker:
                 Frame(pixels, picture.seq, picture.stamps, picture.media_ns, picture.version), epoch=self._epoch
             )
             self._sender.send(Hinted(seq=picture.seq))
+
+
+def _said(took: Mapping[str, object]) -> bytes:
+    """For recordings. Too long for a message only with a prompt of a hundred parts: then it goes unsaid."""
+    blob = _encoder.encode(took)
+    return blob if len(blob) <= MAX_BYTES else b""
 
 
 def _moment(got: RingFrame) -> Moment:

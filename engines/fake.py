@@ -146,8 +146,11 @@ class FakeStream:
         """Forty levels of grey for each unit's number."""
         return self._hint
 
-    def tune(self, params: object, moment: object = None) -> None:
+    def tune(self, params: object, moment: object = None, fades: bool = False) -> None:
         """Nothing takes time here."""
+
+    def took(self, params: object) -> dict[str, object]:
+        return {"engine": "fake"}
 
     def reset(self) -> None:
         self.resets += 1

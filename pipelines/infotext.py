@@ -20,10 +20,14 @@ MAX_LINE = 8192
 """A longer last line is no line of settings; looking for pairs takes the square of its length."""
 PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"
+OURS = "Livelatent"
+"""The pair that pipelines/caption.py adds: every parameter that is not at its default, as JSON."""
 FEWEST = 3
 """Pairs that make a line of settings and not a line of the prompt."""
 SAMPLERS = {"lcm": "lcm", "tcd": "tcd", "ddim": "ddim", "euler": "turbo", "k_euler": "turbo"}
 SIDE = 64
+ALWAYS = ("prompt", "negative", "seed", "strength", "steps", "model", "width", "height")
+"""Said even where they are at our default: a model has defaults of its own."""
 
 
 class Infotext(NamedTuple):
@@ -55,6 +59,8 @@ def strength(steps: int, denoising: float, exact: bool = False) -> float:
 def read(text: str) -> Infotext:
     """Never fails: what is no infotext is a prompt, and what can't be read goes to the notes."""
     prompt, negative, given = split(text[:MAX_CHARS])
+    if OURS in given and (own := _own(given[OURS])) is not None:
+        return own
     out = Infotext({"prompt": prompt, "negative": negative}, [])
     if len(text) > MAX_CHARS:
         out.notes.append(f"cut after {MAX_CHARS} characters")
@@ -92,6 +98,26 @@ def split(text: str) -> tuple[str, str, dict[str, str]]:
             side, line = 1, line[len(NEGATIVE) :]
         said[side].append(line.strip())
     return "\n".join(said[0]).strip(), "\n".join(said[1]).strip(), given
+
+
+def _own(text: str) -> Infotext | None:
+    """What we wrote ourselves, exactly; None if that can't be read."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    rows = table()
+    out = Infotext({name: rows[name].default for name in ALWAYS}, [])
+    for name, value in said.items():
+        try:
+            out.values[name] = rows[name].coerce(value)
+        except KeyError:
+            out.notes.append(f"{name[:80]} has no counterpart here")
+        except ValueError as error:
+            out.notes.append(str(error))
+    return out
 
 
 def _unquoted(value: str) -> str:

@@ -123,6 +123,7 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     coming: Coming | None = None  # no row: what the worker may make ready meanwhile
     live: dict[str, float] | None = None  # beat, bar, phase and inputs, where the prompt asks for them
     prompt_line: Timeline | None = None  # how far the prompt has come; None: count from when it comes up
+    take: int = 0  # a new number: what recurs from frame to frame begins anew, so that a recording can be replayed
 
     prompt: Annotated[str, Row("prompt", "encode")] = "neon"
     """What the picture becomes."""

@@ -184,13 +184,12 @@ class Prompter:
     def notes(self) -> dict[str, float | str]:
         """What is shown, how long it is, what of it the model does not know, and what was not done as it was asked."""
         voice, error = self._voice, self._error
-        texts, sides = voice.texts, voice.sides
+        texts = voice.texts
         said = [f"there is no {tag.kind} {tag.name[:40]!a}" for tag in voice.plan.tags if not self._takes(tag)]
         said += [*voice.plan.notes, *(note for text in texts if isinstance(text, Encoded) for note in text.notes)]
-        parts = sides.positive if sides else ()
         return {
             "prompt.shown": self._shown.prompt,
-            "prompt.parts": " | ".join(f"{text}:{weight:.2f}" for text, weight in parts) if len(parts) > 1 else "",
+            "prompt.parts": _parts(voice, 2),
             "prompt.tokens": float(max((text.tokens for text in texts), default=0)),
             "prompt.unknown": " ".join(dict.fromkeys(word for text in texts for word in text.unknown)),
             "prompt.fade": self._progress(),
@@ -198,6 +197,14 @@ class Prompter:
             "prompt.notes": "; ".join(dict.fromkeys(said)),
             "prompt.error": error,
         }
+
+    def took(self) -> dict[str, object]:
+        """What of the pair that was asked for last took effect by now: fields of `pipelines.acting.Acting`."""
+        voice, fade = self._voice, min(self._progress(), self._voice.faded)
+        out: dict[str, object] = {"fade": fade, "late": voice.waits, "parts": _parts(voice, 4)}
+        if self._shown != self._asked:
+            out |= zip(("prompt", "negative", "grammar", "skip"), self._shown, strict=True)
+        return out
 
     def _takes(self, tag: Tag) -> bool:
         return self._loras is not None and tag.kind in casting.LORA_TAGS
@@ -306,6 +313,12 @@ class Prompter:
                 return wanted or self._more.popitem()
             coming, self._coming = self._coming, None
             return coming
+
+
+def _parts(voice: Voice, digits: int) -> str:
+    """What is said at this moment with its weights, if it is several things."""
+    parts = voice.sides.positive
+    return " | ".join(f"{text}:{weight:.{digits}f}" for text, weight in parts) if len(parts) > 1 else ""
 
 
 def _keys(goal: Goal, ready: Ready) -> list[Key]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -84,9 +85,13 @@ class Stream(Protocol):
         """What the control unit that `hint_preview` names was shown in the last frame, uint8 (spec.height, spec.width,
         3); None where it was shown nothing. May be a buffer that the next frame overwrites."""
 
-    def tune(self, params: Params, moment: Moment | None = None) -> None:
+    def tune(self, params: Params, moment: Moment | None = None, fades: bool = False) -> None:
         """Adopt what takes time (a prompt, and what it says at this moment), waiting for it: a standby must not fade in
-        when it takes over. Cheap when there is nothing to adopt."""
+        when it takes over. Cheap when there is nothing to adopt. With `fades`, a new prompt begins to fade in at this
+        moment: before each frame of a replay, which waits for everything."""
+
+    def took(self, params: Params) -> Mapping[str, object]:
+        """What took effect in the frame that was begun last, with `params`: fields of `pipelines.acting.Acting`."""
 
     def reset(self) -> None:
         """Forget the past: what one frame hands to the next."""

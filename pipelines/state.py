@@ -95,6 +95,14 @@ class StreamState:
         self.followed.fill_(False)
         self.cut.reset()
 
+    def begin_anew(self, colours: Colours | None) -> None:
+        """Between frames, on the host: what recurs starts as in a new stream, of whose past only what was caught by
+        hand is known: colours that `colour_capture` caught."""
+        self._begun = ()
+        if colours is not None:
+            self._refer(colours)
+        self.break_off()
+
     def reset(self) -> None:
         """Forget the past; the counts stay."""
         self.painted.fill_(False)

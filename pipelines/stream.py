@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from engines.hintnets import load_hint
 from engines.modelfile import NO_CONTROLNET
 from engines.pose import load_pose
 from engines.registry import ModelEntry, Registry
+from pipelines.acting import differing
 from pipelines.coming import NOTHING_COMES
 from pipelines.imageprompt import ImagePrompter
 from pipelines.knobs import Knobs
@@ -78,7 +79,7 @@ class DiffusionStream:
         self._own = OwnPictures(nets.device, self.knobs.units.own)
         self._rest = Rest()
         self._last: Pixels | None = None
-        self._fades = self._shows = self._captured = 0
+        self._fades = self._shows = self._captured = self._take = 0
         self._counts: Sequence[float] = [0.0, 0.0, 0.0]
         self._hinted = False
         self.engine_note = ""
@@ -155,6 +156,9 @@ class DiffusionStream:
 
     def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
+        if params.take != self._take:
+            self._take = params.take
+            self._begin_anew()
         self._ask(params, moment, params.prompt_fade)
         cond = self.prompter.now(self._values(params))
         before = self._loaded()
@@ -218,20 +222,22 @@ class DiffusionStream:
             self._own.show(number, pixels)
         self._shows += 1
 
-    def tune(self, params: Params, moment: Moment | None = None) -> None:
-        """Wait until what the prompt of `params` says now is encoded and its networks are loaded; no fade."""
+    def tune(self, params: Params, moment: Moment | None = None, fades: bool = False) -> None:
+        """Wait until what the prompt of `params` says now is encoded and its networks are loaded."""
         if self._upgrade is not None:
             self._fast = self._upgrade.poll(painting=False, wanted=params.upgrade) or self._fast
-        self._ask(params, moment, 0.0)
+        fade = params.prompt_fade if fades else 0.0
+        self._ask(params, moment, fade)
         for _ in range(3):  # a prompt has to be read to know its LoRAs, which have to be there to encode with them
             self.prompter.settle()
             self.loras.settle()
-            self._ask(params, self._moment, 0.0)
+            self._ask(params, self._moment, fade)
         cond = self.prompter.catch_up(self._values(params))
         if cond is not None:
             with self._painter.between():
                 self._painter.meet()
                 self.knobs.speak(cond)
+            self._fades += 1
         self._units = params.units()
         self._shelve()
         self.shelf.settle()
@@ -297,6 +303,23 @@ class DiffusionStream:
         self.image.reset()
         self._rest.reset()
         self._last, self._captured = None, 0
+
+    def _begin_anew(self) -> None:
+        """Paint on, owing nothing to the frames before; what is on show and what people chose by hand stays."""
+        self._painter.settle()
+        self.state.begin_anew(self.knobs.mode.temporal.colours)
+        self.knobs.units.forget()
+        self._rest.reset()
+
+    def took(self, params: Params) -> Mapping[str, object]:
+        """Implements pipelines.spec.Stream."""
+        return {
+            **self.prompter.took(),
+            "engine": self.nets.described,
+            "controlnets": differing(params, self.knobs.units.using),
+            "waiting": [n for n, unit in enumerate(self._units, 1) if _needs(unit) not in ("", *self.nets.hintnets)],
+            "absent": [name for name in weights_of(params.loras()) if name not in self.loras.here],
+        }
 
     def notes(self) -> dict[str, float | str]:
         """Telemetry; from any thread, waits for nothing."""

@@ -14,6 +14,8 @@ import msgspec
 
 from bridge.errors import ControlError
 from bridge.ramp import RAMP_CURVES, RampCurve
+from bridge.record.deck import Deck
+from bridge.record.reel import FORMATS
 from bridge.show import cues
 from bridge.show.cues import Cue
 from bridge.show.director import Director
@@ -48,6 +50,11 @@ ACTS = {
     "schedule/list": "Answered with parameter and text of each schedule in turn.",
     "in/<name>": "A number, or 0 and 1, for schedules: `in.<name>`.",
     "downbeat": "A bar begins now.",
+    "record/start": "`[NAME] [mp4, mkv or png] [input]`: record what goes out into a folder of its own; `input` keeps "
+    "what comes in too, for `livelatent replay` (docs/recording.md).",
+    "record/stop": "End the recording.",
+    "record": "`[1 or 0]`: start as configured, or stop; without a number, the other of the two.",
+    "still": "`[NAME] [input]`: save the picture that goes out, with its settings; `input` saves what came in too.",
 }
 COMMANDS = {
     "cue/go": "Fire the next cue.",
@@ -63,8 +70,9 @@ _EDITABLE = frozenset(Cue.__struct_fields__) - {"params", "schedule"}
 class Acts:
     """The rows at work on a director."""
 
-    def __init__(self, director: Director) -> None:
-        self._director = director
+    def __init__(self, director: Director, deck: Deck | None = None) -> None:
+        """Without `deck`, nothing is recorded."""
+        self._director, self._deck = director, deck
         self._rows = {row.address: name for name, row in table().items()}
         self._acts: Mapping[str, Act] = {
             name: getattr(self, f"_{name.replace('/', '_')}") for name in ACTS if "<" not in name
@@ -192,6 +200,48 @@ class Acts:
 
     def _downbeat(self, args: Args, origin: object) -> None:
         self._director.downbeat()
+
+    def _record(self, args: Args, origin: object) -> None:
+        _count(args, 0, 1)
+        self._recorder().toggle(bool(_amount(args, 0)) if args else None)
+
+    def _record_start(self, args: Args, origin: object) -> None:
+        if not _released(args):
+            name, words = _name_and_words(args, *FORMATS, "input")
+            formats = [format for format in FORMATS if format in words]
+            self._recorder().start(name, formats[0] if formats else None, True if "input" in words else None)
+
+    def _record_stop(self, args: Args, origin: object) -> None:
+        if not _released(args):
+            self._recorder().stop()
+
+    def _still(self, args: Args, origin: object) -> None:
+        if not _released(args):
+            name, words = _name_and_words(args, "input")
+            self._recorder().still(name, "input" in words)
+
+    def _recorder(self) -> Deck:
+        if self._deck is None:
+            raise ControlError("nothing can be recorded here")
+        return self._deck
+
+
+def _released(args: Args) -> bool:
+    """Whether a control surface says that a button was let go: a press alone counts."""
+    return len(args) == 1 and isinstance(args[0], (bool, int, float)) and not args[0]
+
+
+def _name_and_words(args: Args, *known: str) -> tuple[str, list[str]]:
+    """A name if there is one, then any of the words that are known. A button's 1 is neither."""
+    _count(args, 0, 1 + len(known))
+    if len(args) == 1 and not isinstance(args[0], str):
+        return "", []
+    said = [_text(args, at) for at in range(len(args))]
+    name = said.pop(0) if said and said[0] not in known else ""
+    for word in said:
+        if word not in known:
+            raise ControlError(f"after the name comes {' or '.join(known)}, not {word[:40]!r}")
+    return name, said
 
 
 def _cue(values: Mapping[str, Any]) -> Cue:

@@ -67,6 +67,8 @@ class Voice:
         self.missing: set[str] = set()
         """Texts that are to be encoded."""
         self.step = 0
+        self.faded = 1.0
+        """How far what it said last has faded in, 0..1."""
         self._cond: Cond = ()
         self._next: Sides | None = None
         self._mixed: tuple[PromptBlend, bool] | None = None
@@ -121,6 +123,11 @@ class Voice:
         """The texts that are shown."""
         return tuple(_texts(self.sides))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it says what it said before, since what is to be said now is not encoded yet."""
+        return self._next is not None
+
     def _knows(self, sides: Sides) -> bool:
         return all(self._find(text) is not None for text in _texts(sides))
 
@@ -140,8 +147,9 @@ class Voice:
 
     def _seen(self, seconds: float, manner: Manner) -> Cond:
         if self._from is None:
+            self.faded = 1.0
             return self._cond
-        w = min(1.0, max(0.0, (seconds - self._turned) / self._fade))
+        self.faded = w = min(1.0, max(0.0, (seconds - self._turned) / self._fade))
         return between(self._from, self._cond, eased(w, manner.curve), manner.way)
 
     @property
