@@ -46,7 +46,7 @@ def seen(run: Run, name: str) -> str | float:
 
 def recording(run: Run, count: int) -> None:
     """Until so many pictures of the present recording are on the disk."""
-    run.until(lambda: (take := run.app.deck._take) is not None and take.frames >= count)
+    run.until(lambda: (take := run.app.deck._take) is not None and take.frames >= count, 240)
 
 
 def finished(run: Run) -> Path:
@@ -73,7 +73,7 @@ def perform(run: Run, count: int) -> Path:
     recording(run, count // 6)
     run.osc.send_message("/ll/strength", [0.9, 1.0])
     run.osc.send_message("/ll/prompt", ["ink", 0.2])
-    run.osc.send_message("/ll/schedule/mix", "lfo sine 0.5 0.6 1")
+    run.osc.send_message("/ll/schedule/mix", "lfo sine 0.5s 0.6 1")
     recording(run, count)
     return finished(run)
 
