@@ -24,7 +24,7 @@ _OUT = c_void_p
 
 
 class Handle(ctypes.Structure):
-    """CUipcMemHandle. Passed by value."""
+    """CUipcMemHandle and CUipcEventHandle, which are alike. Passed by value."""
 
     _fields_ = (("reserved", ctypes.c_ubyte * HANDLE_BYTES),)
 
@@ -52,7 +52,11 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "cuIpcGetMemHandle": (_OUT, c_uint64),
     "cuIpcOpenMemHandle_v2": (_OUT, Handle, c_uint),
     "cuIpcCloseMemHandle": (c_uint64,),
+    "cuIpcOpenEventHandle": (_OUT, Handle),
+    "cuEventQuery": (c_void_p,),
+    "cuEventDestroy_v2": (c_void_p,),
 }
+NOT_READY = 600
 
 
 class Driver:
@@ -71,21 +75,30 @@ class Driver:
 
     def call(self, name: str, *arguments: Any) -> None:
         """DriverError, in the driver's words, for anything but success."""
+        self._judge(name, getattr(self._dll, name)(*arguments))
+
+    def ask(self, name: str, *arguments: Any) -> bool:
+        """Whether it is done: False for not yet, DriverError for anything else but success."""
         result = getattr(self._dll, name)(*arguments)
+        if result != NOT_READY:
+            self._judge(name, result)
+        return bool(result != NOT_READY)
+
+    def _judge(self, name: str, result: int) -> None:
         if result:
             text = c_char_p()
             self._dll.cuGetErrorString(result, ctypes.byref(text))
             raise DriverError(f"CUDA: {(text.value or b'').decode() or 'unknown error'} ({name} gave {result})")
 
     def card(self, uuid: str = "") -> Card:
-        """The card of this UUID (32 hex digits), or the first. DriverError when it is not there."""
+        """The card whose UUID (32 hex digits) begins so, or the first. DriverError when it is not there."""
         count = c_int()
         self.call("cuDeviceGetCount", ctypes.byref(count))
         for number in range(count.value):
             device, found = c_int(), Uuid()
             self.call("cuDeviceGet", ctypes.byref(device), number)
             self.call("cuDeviceGetUuid_v2", ctypes.byref(found), device)
-            if uuid in ("", bytes(found.bytes).hex()):
+            if bytes(found.bytes).hex().startswith(uuid):
                 return Card(self, device.value, bytes(found.bytes).hex())
         raise DriverError(f"the graphics card {uuid} is not visible here" if uuid else "there is no NVIDIA card here")
 
@@ -137,6 +150,20 @@ class Card:
 
     def shut(self, at: int) -> None:
         self._call("cuIpcCloseMemHandle", at)
+
+    def listen(self, handle: bytes) -> int:
+        """Another process's event, until `forget`."""
+        event = c_void_p()
+        self._call("cuIpcOpenEventHandle", ctypes.byref(event), Handle.from_buffer_copy(handle))
+        return event.value or 0
+
+    def happened(self, event: int) -> bool:
+        """Whether all is done that its owner wanted to be told of by it."""
+        self._driver.call("cuCtxSetCurrent", self._context)
+        return self._driver.ask("cuEventQuery", event)
+
+    def forget(self, event: int) -> None:
+        self._call("cuEventDestroy_v2", event)
 
     def close(self) -> None:
         """Let go of the context; what was allocated in it may go with it."""

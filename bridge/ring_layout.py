@@ -36,6 +36,10 @@ class Word:
     PID = 11
     BEAT = 12
     """When the writer opened it or last wrote, in `clock.now_ns`."""
+    REACH = 13
+    """When a reader that takes pictures from a graphics card last looked, in `clock.now_ns`; 0 for no such reader."""
+    CARD = 14
+    """On which card: the first eight bytes of its UUID; 0 for any."""
 
 
 OPEN, CLOSED = 1, 2

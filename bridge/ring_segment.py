@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridge.clock import from_seconds, now_ns
+from bridge.clock import NS, from_seconds, now_ns
 from bridge.errors import WireError
 from bridge.frame import Pixels
 from bridge.ring_layout import CLOSED, Geometry, Word
 from bridge.shm import Segment, process_alive
+
+REACH_NS = NS
+"""So long a reader's word holds that it takes pictures from a graphics card: one that was killed can't take it back."""
 
 
 class MappedRing:
@@ -47,6 +50,26 @@ class MappedRing:
     def finished(self) -> bool:
         """Whether the last writer said goodbye."""
         return bool(self._look()[Word.STATE] == CLOSED)
+
+    @property
+    def reign(self) -> int:
+        """How many writers there have been."""
+        return int(self._look()[Word.GENERATION])
+
+    def reach(self, card: int = 0) -> None:
+        """A reader's word that a picture may lie on this graphics card (0: on any) instead of in the ring."""
+        words = self._look()
+        words[Word.CARD] = card
+        words[Word.REACH] = now_ns()
+
+    def unreach(self) -> None:
+        """Take it back: the pictures are to come through the ring."""
+        self._look()[Word.REACH] = 0
+
+    def reached(self) -> int | None:
+        """For the writer: the card on which its reader takes pictures (0: any); None where none does."""
+        words = self._look()
+        return int(words[Word.CARD]) if 0 <= now_ns() - words[Word.REACH] < REACH_NS else None
 
     def writer_alive(self, within_s: float) -> bool:
         """Whether the writer's process runs, has not said goodbye, and wrote or opened within this many seconds."""

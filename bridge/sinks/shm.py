@@ -55,11 +55,11 @@ class ShmSink:
         if now_ns() - self._checked_ns > _CHECK_NS:
             self._check_name()
         try:
-            self._ring.write(*self._wrap(frame))
+            self._ring.write(*self._wrap(frame, self._ring))
         except WireError as error:
             raise SinkError(f"shared memory {self._name!r}: {error}") from error
 
-    def _wrap(self, frame: Frame) -> tuple[Frame, bytes]:
+    def _wrap(self, frame: Frame, ring: RingWriter) -> tuple[Frame, bytes]:
         """What goes into the ring: a frame and a blob."""
         return frame, b""
 

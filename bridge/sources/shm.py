@@ -67,6 +67,7 @@ class ShmSource:
         if ring is None:
             time.sleep(max(0, until_ns - now_ns()) / NS)
             return None
+        self._greet(ring)
         while ring.wait((until_ns - now_ns()) / NS):
             try:
                 item = ring.read()
@@ -81,6 +82,9 @@ class ShmSource:
             if now_ns() >= until_ns:
                 break
         return None
+
+    def _greet(self, ring: RingReader) -> None:
+        """What the ring's writer is told, many times a second; for drivers that are more than this."""
 
     def _pixels(self, item: RingFrame) -> Pixels | None:
         """The picture; None when it was overwritten meanwhile. WireError for a broken one."""
@@ -118,6 +122,7 @@ class ShmSource:
         if not ring.writer_alive(_FRESH_S):
             ring.skip()
         self._ring = ring
+        self._greet(ring)
 
     def _detach(self) -> None:
         ring, self._ring = self._ring, None

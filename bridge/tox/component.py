@@ -60,7 +60,7 @@ def tree() -> Node:
 
 
 TOGGLES = {"active", "splitbundle", "start", "create", "framestart", "valuechange", "onpulse", "custom", "builtin"}
-TOGGLES |= {"usespoutactivesender"}
+TOGGLES |= {"usespoutactivesender", "frameend"}
 
 
 def _node(op: dict[str, Any]) -> Node:

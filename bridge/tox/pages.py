@@ -33,10 +33,12 @@ CONTROL_PORT, HINT_PORT = 5573, 5574
 """Where the third input goes, and where the second output comes from."""
 NO_PRESET = {"pause", "bypass", "colour_capture", "upgrade"}
 """Rows that are an act, not a look. Structural ones are left out too: a preset is there with the next frame."""
-APART = {"movie", "cuda-ipc"}
-"""Drivers that are source and sink, but no way to this component: a file, and one that it does not speak."""
+APART = {"movie"}
+"""Drivers that are source and sink, but no way to this component."""
+AUTO = "Auto: on this machine cuda-ipc where a trial succeeds, else shared memory; ZMQ to another."
 COSTS = {
     "shm": "Shared memory: same machine, about 1 ms at 512², nothing to install.",
+    "cuda-ipc": "Cuda-ipc: same machine and NVIDIA card, where the pictures stay; else as shared memory.",
     "zmq": "ZMQ: another machine, or this one; needs pyzmq beside the component (livelatent td install).",
     "ndi": "NDI: another machine, compressed, one to three frames late; TouchDesigner's own operators.",
     "spout": "Spout: same machine and graphics card, Windows; TouchDesigner's own operators.",
@@ -173,7 +175,7 @@ def own() -> list[Parameter]:
             "default": "auto",
             "menu": menu,
             "labels": ["Auto", *(name.upper() if len(name) < 4 else name.capitalize() for name in menu[1:])],
-            "help": " ".join(["Auto: shared memory on this machine, ZMQ to another.", *costs]),
+            "help": " ".join([AUTO, *costs]),
             "section": True,
         },
         _text("Host", "127.0.0.1", "Machine that livelatent runs on."),

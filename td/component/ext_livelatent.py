@@ -5,12 +5,13 @@ Everything here runs on TouchDesigner's main thread and waits for nothing. Callb
 
 import json
 import shlex
-import statistics
 import sys
 import time
 from collections import deque
 
-from ll_face import face
+from ll_card import Card
+from ll_cardroad import CardPicture
+from ll_face import show
 from ll_link import Links
 from ll_native import OURS, switch
 from ll_pages import make
@@ -37,12 +38,14 @@ class LiveLatent:
         self.input, self.mask, self.control = find("in1"), find("in2"), find("in3")
         self.screen, self.hints, self.pick = find("receive"), find("hint"), find("pick")
         self.info, self.out, self.ear = find("info"), find("oscout"), find("oscin")
-        self.bridge, self.picture, self.hint = Bridge(), Picture(), Picture()
+        self.eight, self.proof, self.card = find("eight"), find("proof"), Card()
+        self.bridge, self.picture, self.hint = Bridge(), CardPicture(self.card), Picture()
         self.sync = Sync(ownerComp, self.document, self.out.sendOSC, ParMode.CONSTANT)
         self.presets = Presets(ownerComp, find("presets"), self.sync)
-        self.links = Links(self.picture, self.hint)
+        self.links = Links(self.picture, self.hint, self.card)
         self.born, self.received, self.trips = time.perf_counter_ns(), 0, deque(maxlen=64)
         self.warning, self.face, self._shown_at, self._busy = "", None, 0.0, False
+        self.transport, self.auto, self.asked, self._at_end = "", False, (False, False), False
         self.sync.figure("Component", f"{self.build['version']} component {self.build['hash']}")
 
     def onDestroyTD(self):
@@ -50,6 +53,7 @@ class LiveLatent:
         if self.ear.valid:
             self.sync.leave(self.ear.par.port.eval())
         self.links.close()
+        self.picture.close()
         self.bridge.close(2.0)
 
     def Begin(self):
@@ -72,7 +76,13 @@ class LiveLatent:
             self._rest()
         if now - self._shown_at > SHOW_S:
             self._shown_at = now
-            self._show()
+            show(self)
+
+    def FrameEnd(self):
+        """When TouchDesigner has cooked: a picture that stays on the card is there now, and nothing waits for it."""
+        if self._at_end:
+            self._at_end, now = False, time.perf_counter_ns()
+            self.links.send_card(self.eight, now, now - self.born)
 
     def _tune(self):
         """Take ports, names and transport from the page."""
@@ -84,25 +94,27 @@ class LiveLatent:
         self.out.par.address, self.out.par.port, self.out.par.active = host, par.Oscport.eval(), True
         self.ear.par.port, self.ear.par.active = par.Listenport.eval(), True
         self.transport = par.Transport.eval()
+        self.auto = self.transport == "auto" and local
+        if self.auto or self.transport == "cuda-ipc":
+            self.card.try_out(self.proof)
         if self.transport == "auto":
-            self.transport = "shm" if local else "zmq"
-        names = [name.eval() for name in (par.Inname, par.Outname, par.Controlname, par.Hintname)]
-        ports = par.Inport, par.Outport, par.Controlport, par.Hintport
-        ends = [f"tcp://{host or '127.0.0.1'}:{port.eval()}" for port in ports]
-        self.links.open(self.transport, names, ends, par.Codec.eval(), par.Keyfile.eval())
-        switch(self.comp, self.document["native"].get(self.transport, ""), names[:2], self.received)
+            self.transport = "zmq" if not local else "cuda-ipc" if self.card.usable else "shm"
+        self.links.open(self.transport, par, host)
+        names = par.Inname.eval(), par.Outname.eval()
+        switch(self.comp, self.document["native"].get(self.transport, ""), names, self.received)
 
     def _rest(self):
-        self._busy = False
+        self._busy = self._at_end = False
         self.sync.leave(self.ear.par.port.eval())
         self.ear.par.active = self.out.par.active = False
         self.links.close()
 
     def _send(self):
-        video, mask, control = (bool(end.connections) for end in self.comp.inputConnectors)
-        self.links.follow(control, bool(self.comp.outputConnectors[1].connections))
+        video, mask, _ = (bool(end.connections) for end in self.comp.inputConnectors)
+        self.links.follow(*self.side_ways())
         now = time.perf_counter_ns()
-        if self.links.sender is not None and video:
+        self._at_end = video and self.links.by_card(mask)
+        if self.links.sender is not None and video and not self._at_end:
             source = self.input.numpyArray(delayed=True)
             if source is not None:
                 shape = self.mask.numpyArray(delayed=True) if mask else None
@@ -111,6 +123,10 @@ class LiveLatent:
             source = self.control.numpyArray(delayed=True)
             if source is not None:
                 self.links.control.put(source, None, now, now - self.born)
+
+    def side_ways(self):
+        """Whether the third input and the second output are wired."""
+        return bool(self.comp.inputConnectors[2].connections), bool(self.comp.outputConnectors[1].connections)
 
     def _receive(self):
         if self.links.hints is not None and self.links.hints.read(self.hint) is not None:
@@ -129,11 +145,13 @@ class LiveLatent:
 
     def Cook(self, scriptOp):
         """A Script TOP cooks: the last whole picture, whatever has become of the bridge."""
+        if scriptOp.name == "proof":
+            self.card.act(scriptOp)
+            return
         picture = self.hint if scriptOp.name == "hint" else self.picture
         if self.warning:
             scriptOp.addWarning(self.warning)
-        if picture.front is not None:
-            scriptOp.copyNumpyArray(picture.front)
+        picture.paint(scriptOp)
 
     def Osc(self, address, args):
         self.sync.heard(address, args)
@@ -161,10 +179,12 @@ class LiveLatent:
         if self.sync.live and not self.bridge.pid:
             return
         par = self.comp.par
+        if par.Active.eval() and not self._busy:
+            self._tune()
         self.sync.ours = True
-        control = self.document["control_source"] and bool(self.comp.inputConnectors[2].connections)
-        hints = self.document["hint_sink"] and bool(self.comp.outputConnectors[1].connections)
-        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), control, hints)
+        known = self.document["control_source"], self.document["hint_sink"]
+        self.asked = tuple(wired and knows for wired, knows in zip(self.side_ways(), known, strict=True))
+        words = self.links.words(par, self.transport if self._busy else par.Transport.eval(), *self.asked)
         words += ["--osc-port", str(par.Oscport.eval())]
         for name, value in self.sync.structural().items():
             words += ["--set", f"{name}={value}"]
@@ -178,21 +198,3 @@ class LiveLatent:
             self.Start()
         else:
             self.out.sendOSC(self.document["prefix"] + "/restart", [1], asBundle=False)
-
-    def _show(self):
-        """Five times a second: state, figures, the log, and what the component's face says."""
-        state, text, problem, self.warning = face(self)
-        for name, value in (("State", state), ("Status", text), ("Error", problem), ("Received", self.received)):
-            self.sync.figure(name, value)
-        sender = self.links.sender
-        self.sync.figure("Sent", sender.sent if sender else 0)
-        self.sync.figure("Skipped", sender.skipped if sender else 0)
-        self.sync.figure("Roundtrip", round(statistics.median(self.trips), 1) if self.trips else 0.0)
-        self.sync.show()
-        if (problem, self.warning) != self.face:
-            self.face = problem, self.warning
-            self.comp.clearScriptErrors(recurse=False)
-            if problem:
-                self.comp.addScriptError(problem)
-            self.screen.cook(force=True)
-            self.info.text = "\n".join([text, problem, self.warning, *self.bridge.lines])

@@ -11,3 +11,7 @@ def onCreate():
 
 def onFrameStart(frame):
     parent().ext.LiveLatent.Frame()
+
+
+def onFrameEnd(frame):
+    parent().ext.LiveLatent.FrameEnd()

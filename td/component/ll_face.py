@@ -1,5 +1,26 @@
 """What the component says about itself: a state, a line, what is wrong, and what should be mended some time."""
 
+import statistics
+
+
+def show(ext):
+    """Five times a second: state, figures, the log, and what the component's face says."""
+    state, text, problem, ext.warning = face(ext)
+    sender, figure = ext.links.sender, ext.sync.figure
+    for name, value in (("State", state), ("Status", text), ("Error", problem), ("Received", ext.received)):
+        figure(name, value)
+    figure("Sent", sender.sent if sender else 0)
+    figure("Skipped", sender.skipped if sender else 0)
+    figure("Roundtrip", round(statistics.median(ext.trips), 1) if ext.trips else 0.0)
+    ext.sync.show()
+    if (problem, ext.warning) != ext.face:
+        ext.face = problem, ext.warning
+        ext.comp.clearScriptErrors(recurse=False)
+        if problem:
+            ext.comp.addScriptError(problem)
+        ext.screen.cook(force=True)
+        ext.info.text = "\n".join([text, problem, ext.warning, *ext.bridge.lines])
+
 
 def face(ext):
     """(state, line, problem, warning) as a user reads them. The last picture stays up in every one of them."""
@@ -15,8 +36,8 @@ def face(ext):
     elif not ext.comp.inputConnectors[0].connections:
         state, line = told or "running", "Connected; nothing is wired to the input."
     else:
-        state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {ext.transport}"
-    mismatch = _mismatch(ext)
+        state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {_way(ext)}"
+    mismatch = " ".join(filter(None, (_mismatch(ext), _late(ext))))
     if problem:
         state = "error" if not sync.live or links.problem else state
         line = problem
@@ -42,6 +63,22 @@ def _absent(ext):
 
 def _verb(state):
     return "starting" if state == "running" else "stopping"
+
+
+def _way(ext):
+    """How the pictures go; with Auto on this machine, why they do not stay on the card."""
+    way = ext.links.words_for() or ext.transport
+    return f"{way} ({ext.card.problem})" if way == "shm" and ext.auto and ext.card.problem else way
+
+
+def _late(ext):
+    """What was wired after the bridge was started: it was not told to open a way for it."""
+    names = zip(("third input", "second output"), ext.side_ways(), ext.asked, strict=True)
+    late = [name for name, wired, asked in names if wired and not asked]
+    if not (late and ext.bridge.pid):
+        return ""
+    verb = "were" if len(late) > 1 else "was"
+    return f"The {' and the '.join(late)} {verb} wired after Start: press Restart, and livelatent opens a way for it"
 
 
 def _mismatch(ext):

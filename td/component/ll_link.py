@@ -1,8 +1,11 @@
 """Which roads the frames take: writers on threads of their own, and readers that never wait."""
 
+from ll_cardroad import CardSender
 from ll_ring import RingReader, RingWriter
 from ll_send import Sender
 from ll_zmq import ZmqReader, ZmqWriter
+
+RINGS = "shm", "cuda-ipc"
 
 
 class Links:
@@ -10,20 +13,54 @@ class Links:
     third input and the second output, None while nothing is wired there.
     """
 
-    def __init__(self, picture, hint):
-        self.sender = self.reader = self.control = self.hints = None
-        self._picture, self._hint = picture, hint
-        self._way = "", (), (), "", ""
+    def __init__(self, picture, hint, card):
+        self.sender = self.reader = self.control = self.hints = self._road = None
+        self._picture, self._hint, self._card = picture, hint, card
+        self._way, self._on_card, self._masked = ("", (), (), "", ""), False, False
 
-    def open(self, transport, names, addresses, codec, keyfile):
-        """Close what was open, and open this. Nothing here waits for the other side, or fails without it.
-
-        `names` of shared memory and `addresses` of ZMQ: in, out, control, hint.
-        """
+    def open(self, transport, par, host):
+        """Close what was open, and open this, under the names of the page. Nothing here waits for the other side, or
+        fails without it."""
         self.close()
-        self._way = transport, names, addresses, codec, keyfile
-        if transport in ("shm", "zmq"):
+        names = [name.eval() for name in (par.Inname, par.Outname, par.Controlname, par.Hintname)]
+        ports = par.Inport, par.Outport, par.Controlport, par.Hintport
+        ends = [f"tcp://{host or '127.0.0.1'}:{port.eval()}" for port in ports]
+        self._way = transport, names, ends, par.Codec.eval(), par.Keyfile.eval()
+        if transport in (*RINGS, "zmq"):
             self.sender, self.reader = self._writer(0), self._reader(1, self._picture)
+        if transport == "cuda-ipc":
+            self._road = CardSender(self._card)
+
+    def by_card(self, masked):
+        """Whether the next picture can stay on the card: as long as livelatent takes it there. A mask is laid into the
+        picture on the processor."""
+        self._on_card, self._masked = False, masked
+        if self._road is not None and self._card.usable and not masked:
+            with self.sender.borrowed() as ring:
+                self._on_card = ring is not None and ring.reached()
+        return self._on_card
+
+    def send_card(self, top, captured, media_ns):
+        """What this TOP shows, from the card to the card."""
+        sender = self.sender
+        if self._road is None:
+            return
+        with sender.borrowed() as ring:
+            if ring is not None and self._road.send(top, ring, sender.sent, captured, media_ns):
+                sender.sent += 1
+            else:
+                sender.skipped += 1
+
+    def words_for(self):
+        """How the pictures go at the moment, and why not on the card where they might."""
+        transport = self._way[0]
+        if transport != "cuda-ipc" or (self._on_card and self.reader.on_card):
+            return transport
+        if not self._card.usable:
+            return f"shm ({self._card.problem})"
+        if self._masked:
+            return f"{'cuda-ipc' if self.reader.on_card else 'shm'} back, shm there (it carries the mask)"
+        return "shm (this livelatent takes and gives no pictures on the card; press Restart if it was started here)"
 
     def follow(self, control, hints):
         """Open or close the two side roads, as what is wired wants them; with TouchDesigner's own operators for the
@@ -43,7 +80,9 @@ class Links:
 
     def _reader(self, place, picture):
         transport, names, addresses, _, keyfile = self._way
-        return ZmqReader(addresses[place], keyfile, picture) if transport == "zmq" else RingReader(names[place])
+        if transport == "zmq":
+            return ZmqReader(addresses[place], keyfile, picture)
+        return RingReader(names[place], self._card if transport == "cuda-ipc" and place == 1 else None)
 
     @staticmethod
     def words(par, transport, control, hints):
@@ -51,8 +90,8 @@ class Links:
         input too, `hints`: of the second output."""
         into, out = par.Inname.eval(), par.Outname.eval()
         third, second = (f"shm?name={name.eval()}" for name in (par.Controlname, par.Hintname))
-        if transport in ("auto", "shm"):
-            ends = [f"shm?name={into}", f"shm?name={out}"]
+        if transport in ("auto", *RINGS):
+            ends = [f"{transport if transport in RINGS else 'shm'}?name={name}" for name in (into, out)]
         elif transport == "zmq":
             ports = par.Inport, par.Outport, par.Controlport, par.Hintport
             ways = [f"zmq:tcp://127.0.0.1:{port.eval()}" for port in ports]
@@ -70,9 +109,11 @@ class Links:
         return next((end.problem for end in ends if end.problem), "")
 
     def close(self):
-        for end in (self.sender, self.reader, self.control, self.hints):
+        for end in (self.sender, self.reader, self.control, self.hints, self._road):
             _shut(end)
-        self.sender = self.reader = self.control = self.hints = None
+        if self._road is not None:
+            self._picture.let_go()
+        self.sender = self.reader = self.control = self.hints = self._road = None
         self._way = "", (), (), "", ""
 
 

@@ -80,3 +80,13 @@ class Picture:
 
     def show(self):
         self.front, self._back = self._back, self.front
+
+    @property
+    def there(self):
+        """Whether there is one."""
+        return self.front is not None
+
+    def paint(self, scriptOp):
+        """Into a Script TOP that cooks."""
+        if self.front is not None:
+            scriptOp.copyNumpyArray(self.front)

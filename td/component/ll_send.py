@@ -5,6 +5,7 @@ It touches no operator: it gets arrays, and gives back numbers and sentences.
 
 import threading
 import time
+from contextlib import contextmanager
 
 from ll_pixels import Painter
 
@@ -21,6 +22,8 @@ class Sender(threading.Thread):
         self._link_for, self._link, self._room = link_for, None, 0
         self._ready, self._waiting, self._stopping = threading.Condition(), None, False
         self._painter, self._retry = Painter(), 0.0
+        self._hand = threading.Lock()
+        """Held by whoever has the link in hand."""
         self.start()
 
     def put(self, source, mask, captured, media_ns):
@@ -30,6 +33,19 @@ class Sender(threading.Thread):
                 self.skipped += 1
             self._waiting = source, mask, captured, media_ns
             self._ready.notify()
+
+    @contextmanager
+    def borrowed(self):
+        """The link, for the caller's own thread; None where there is none yet, or this one has it in hand."""
+        if not self._hand.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield self._link if self._waiting is None else None
+        except Exception as error:  # as in `run`
+            self._broke(error)
+        finally:
+            self._hand.release()
 
     def close(self):
         """Ends the thread; it finishes the frame in its hands first."""
@@ -46,14 +62,21 @@ class Sender(threading.Thread):
                     self._ready.wait()
                 if self._stopping:
                     break
+                self._hand.acquire()  # first: to a borrower the frame is waiting, or in this hand
                 item, self._waiting = self._waiting, None
             try:
                 self._send(*item)
             except Exception as error:  # whatever it was: the next frame tries again, and the user reads why
-                self.problem = str(error) or type(error).__name__
-                self._shut()
-                self._retry = time.monotonic() + RETRY_S
+                self._broke(error)
+            finally:
+                self._hand.release()
+        with self._hand:
+            self._shut()
+
+    def _broke(self, error):
+        self.problem = str(error) or type(error).__name__
         self._shut()
+        self._retry = time.monotonic() + RETRY_S
 
     def _send(self, source, mask, captured, media_ns):
         if time.monotonic() < self._retry:

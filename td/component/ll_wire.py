@@ -18,13 +18,15 @@ class WireError(Exception):
 
 
 def pack(value):
-    """msgpack of a str, an int of 64 bits, or a list or dict of such (up to 15 items)."""
+    """msgpack of a str or bytes (up to 255 of them), an int of 64 bits, or a list or dict of such (up to 15 items)."""
     if isinstance(value, dict):
         return bytes([0x80 | len(value)]) + b"".join(pack(k) + pack(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):
         return bytes([0x90 | len(value)]) + b"".join(map(pack, value))
     if isinstance(value, str):
-        return bytes([0xA0 | len(value)]) + value.encode("ascii")
+        return (bytes([0xA0 | len(value)]) if len(value) < 32 else bytes([0xD9, len(value)])) + value.encode("ascii")
+    if isinstance(value, bytes):
+        return bytes([0xC4, len(value)]) + value
     return b"\xd3" + struct.pack(">q", value)
 
 
@@ -56,7 +58,8 @@ def unpack(data, at=0, depth=0):
     if 0xA0 <= tag < 0xC0 or tag in (0xD9, 0xDA, 0xC4, 0xC5):
         if at + size > len(data):
             raise WireError("the header ends too soon")
-        return bytes(data[at : at + size]).decode("utf-8", "replace"), at + size
+        found = bytes(data[at : at + size])
+        return found if tag in (0xC4, 0xC5) else found.decode("utf-8", "replace"), at + size
     if 0x90 <= tag < 0xA0 or tag == 0xDC:
         out = []
         for _ in range(size):

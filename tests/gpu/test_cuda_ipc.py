@@ -94,6 +94,7 @@ def test_a_thousand_pictures_arrive_whole(
         frame = read(source)
         times.append((now_ns() - frame.stamps.captured) / 1e6)
         assert (frame.pixels == base + np.uint8(frame.media_ns % 251)).all(), frame.media_ns
+    assert "graphics memory" in source.describe(), "all of them through the ring"
     p50, p99 = np.percentile(times, [50, 99])
     print(
         f"\n{width}x{height}: p50 {p50:.2f} ms, p99 {p99:.2f} ms from the stamp in one process to pixels in the other"

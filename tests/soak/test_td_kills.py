@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.fake_gpu import Machine
+from td.test_cuda import cycles, lent
 
 from td.component import BLACK, Stage, command, ready, udp_port
 
@@ -163,3 +165,13 @@ def test_touchdesigner_is_killed(
     assert now[1] <= base[1] + 2
     assert now[2] <= base[2]
     assert max(times) < amount(2, 30)
+
+
+def test_either_side_goes_while_pictures_stay_on_a_card(
+    tmp_path: Path, amount: Amount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a stand-in for NVIDIA's driver: memory and events of the card are counted too."""
+    machine = Machine(tmp_path / "machine")
+    with lent(machine, monkeypatch) as driver:
+        cycles(tmp_path, machine, driver, amount(10, 2))
+    assert machine.misuse == []

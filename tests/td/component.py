@@ -69,8 +69,8 @@ def dominant(picture: np.ndarray) -> dict[str, int]:
 class Stage:
     """A project with a movie wired into the component and something that looks at what comes out."""
 
-    def __init__(self, folder: Path, deferred: bool = True, kind: str = "moviefileinTOP") -> None:
-        self.folder, self.world = folder, World(deferred, str(folder))
+    def __init__(self, folder: Path, deferred: bool = True, kind: str = "moviefileinTOP", gpu: Any = None) -> None:
+        self.folder, self.world = folder, World(deferred, str(folder), gpu)
         self.project = self.world.op("/project1")
         self.comp = build(self.world, folder)
         self.movie = self.project.create(kind, "movie")

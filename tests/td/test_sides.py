@@ -119,6 +119,24 @@ def test_a_bridge_that_is_started_hears_of_the_second_output(
     assert asked[1][asked[1].index("--hint-sink") + 1] == side(stage, "Hint")
 
 
+def test_what_is_wired_after_the_start_is_said_on_the_face(stage: Stage) -> None:
+    """The bridge that runs was not told to open a way for it."""
+    stage.comp.par.Command = "/bin/sh -c 'read line'"
+    stage.comp.par.Start.pulse()
+    stage.until(lambda: stage.ext.bridge.pid)
+    stage.until(lambda: "is starting" in stage.par("Status"))
+    stage.movie.outputConnectors[0].connect(stage.comp.inputConnectors[2])
+    stage.until(lambda: "The third input was wired after Start: press Restart" in stage.par("Status"))
+    look = stage.project.create("outTOP", "hints")
+    look.inputConnectors[0].connect(stage.comp.outputConnectors[1])
+    stage.until(lambda: "The third input and the second output were wired" in stage.par("Status"))
+    stage.comp.par.Restart.pulse()
+    stage.until(lambda: "wired after" not in stage.par("Status"))
+    assert stage.ext.bridge.state != "failed"
+    stage.ext.Stop()
+    stage.until(lambda: stage.ext.bridge.state == "off")
+
+
 @pytest.mark.parametrize("transport", ["shm", "zmq"])
 def test_the_second_output_shows_the_hints_and_holds_the_last(stage: Stage, transport: str) -> None:
     stage.comp.par.Transport = transport

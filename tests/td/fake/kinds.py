@@ -40,6 +40,11 @@ KINDS: dict[str, list[Row]] = {
     "inTOP": [("label", "Str", "")],
     "outTOP": [("label", "Str", "")],
     "nullTOP": [],
+    "transformTOP": [
+        ("tx", "Float", 0.0),
+        ("ty", "Float", 0.0),
+        ("format", "Menu", "useinput", ["useinput", "rgba8fixed", "rgba16float", "rgba32float", "mono8fixed"]),
+    ],
     "switchTOP": [("index", "Float", 0.0)],
     "scriptTOP": [("callbacks", "OP", ""), ("setuppars", "Pulse", 0), ("modoutsidecook", "Toggle", False)],
     "moviefileinTOP": [("file", "File", ""), ("play", "Toggle", True)],
@@ -75,5 +80,13 @@ KINDS: dict[str, list[Row]] = {
     ],
     "oscoutDAT": [*_NET, ("localport", "Int", 0)],
 }
-INPUTS = {"switchTOP": 16, "scriptTOP": 3, "outTOP": 1, "nullTOP": 1, "ndioutTOP": 1, "syphonspoutoutTOP": 1}
+INPUTS = {
+    "switchTOP": 16,
+    "scriptTOP": 3,
+    "outTOP": 1,
+    "nullTOP": 1,
+    "transformTOP": 1,
+    "ndioutTOP": 1,
+    "syphonspoutoutTOP": 1,
+}
 """How many wires go in; types that are not named take none (a COMP has those of its In operators)."""

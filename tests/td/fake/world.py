@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from td.fake.core import Par, ParMode, tdAttributeError, tdError
+from td.fake.gpu import CUDAMemoryShape, Gpu
 from td.fake.kinds import KINDS
 from td.fake.net import oscinDAT, oscoutDAT
 from td.fake.ops import COMP, DAT, OP
@@ -25,9 +26,11 @@ CLASSES: dict[str, type[OP]] = {"scriptTOP": scriptTOP, "oscinDAT": oscinDAT, "o
 class World:
     """One TouchDesigner. `frame()` is one frame of it; `op("/project1")` is where people work."""
 
-    def __init__(self, deferred: bool = True, folder: str = "") -> None:
+    def __init__(self, deferred: bool = True, folder: str = "", gpu: Any = None) -> None:
+        """`gpu`: what td.fake.gpu.Gpu needs of an NVIDIA driver; without one there is no such card."""
         self._thread, self._touches, self._stalls = threading.get_ident(), 0, 0
         self._deferred, self._cooking = deferred, None
+        self._gpu = Gpu(self, gpu) if gpu is not None else None
         self._copied: list[int] = []
         self._later: list[Callable[[], None]] = []
         self._events: list[tuple[str, tuple[Any, ...]]] = []
@@ -42,6 +45,8 @@ class World:
     def close(self) -> None:
         for child in list(self._root._children.values()):
             child.destroy()
+        if self._gpu is not None:
+            self._gpu.close()
 
     def textport(self, code: str) -> dict[str, Any]:
         """What a line in the Textport does; returns its names."""
@@ -59,6 +64,9 @@ class World:
                 dat._call("onFrameStart", self._frame)
         for top in self._all("outTOP"):
             top._cook(False)
+        for dat in self._all("executeDAT"):
+            if dat._pars["active"].eval() and dat._pars["frameend"].eval():
+                dat._call("onFrameEnd", self._frame)
         events, self._events = self._events, []
         for name, args in events:
             self._tell(name, args)
@@ -126,5 +134,6 @@ class World:
             "root": self._root,
         }
         names |= {"project": self._project, "ParMode": ParMode, "tdError": tdError, "debug": lambda *_: None}
+        names |= {"CUDAMemoryShape": CUDAMemoryShape}
         names |= {"tdAttributeError": tdAttributeError, "app": types.SimpleNamespace(build="2025.32460", version="099")}
         return {**kinds, **names, "__name__": getattr(me, "_name", "")}
