@@ -63,6 +63,8 @@ COMMANDS = {
 }
 """What takes no arguments, and has a button on the page."""
 
+RECORDING = frozenset({"record", "record/start", "record/stop", "still"})
+"""Acts on the deck alone: no frame waits for the director's lock while a folder is made on a slow disc."""
 _INPUT = re.compile(r"in/([A-Za-z_]\w{0,31})", re.ASCII)
 _EDITABLE = frozenset(Cue.__struct_fields__) - {"params", "schedule"}
 
@@ -90,7 +92,9 @@ class Acts:
     def find(self, address: str) -> Act | None:
         """What this address, under the prefix, does; None if it is none of ours."""
         act = self._find(address)
-        return None if act is None else lambda args, origin: self._run(act, args, origin)
+        if act is None or address in RECORDING:
+            return act
+        return lambda args, origin: self._run(act, args, origin)
 
     def _run(self, act: Act, args: Args, origin: object) -> Answer | None:
         with self._director.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.records import fed, noise, shown, until
+from support.theatre import Theatre
 
 from bridge.config import RecordConfig
 from bridge.errors import ControlError
 from bridge.metrics import Metrics
 from bridge.record import journal as journals
+from bridge.record import places
 from bridge.record.deck import Deck
 from bridge.record.journal import Journal
 from bridge.record.tape import Tape
@@ -122,6 +125,26 @@ def test_what_is_asked_wrongly_is_a_sentence(desk: Desk, address: str, args: tup
     with pytest.raises(ControlError, match=why):
         desk.say(address, *args)
     assert not desk.deck.on
+
+
+def test_no_frame_waits_while_a_recording_is_begun(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    theatre = Theatre()
+    acts = Acts(theatre.director, desk.deck)
+    free: list[bool] = []
+
+    def slowly(*args: object) -> None:
+        """A frame is taken, from its own thread, while the disc is slow."""
+        thread = threading.Thread(target=theatre.frame, daemon=True)
+        thread.start()
+        thread.join(10)
+        free.append(not thread.is_alive())
+
+    monkeypatch.setattr(places, "_make", slowly)
+    (paths.home() / "recordings").mkdir()
+    act = acts.find("record/start")
+    assert act is not None
+    act(("a",), None)
+    assert free == [True]
 
 
 def test_one_recording_at_a_time(desk: Desk) -> None:
