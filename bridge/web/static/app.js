@@ -13,6 +13,7 @@ import { Looks } from "./looks.js";
 import { Meters } from "./meters.js";
 import { Moves } from "./moves.js";
 import { makeTheatre, Painter, parse } from "./pictures.js";
+import { Recorder } from "./recorder.js";
 import { Structure } from "./structure.js";
 
 const THEIRS_MS = 1200;
@@ -36,6 +37,7 @@ const moves = new Moves(id("moves"));
 const controls = new Map();
 const painters = Object.fromEntries(["input", "output", "hint"].map((name) => [name, new Painter(id(name), painted)]));
 const groups = new Groups(id("groups"));
+const recorder = new Recorder(id("recorder"), say);
 const structure = new Structure((values) => link.send({ type: "set", values }));
 let drawn = "";
 let version = "";
@@ -169,6 +171,7 @@ const heard = {
     meters.show(readings);
     structure.running(readings["/info/model"]);
     looks.mark(readings["/look/now"]);
+    recorder.show(readings);
     cues.time(readings["/cue/in"]);
     for (const control of controls.values()) control.told?.(readings);
     for (const painter of Object.values(painters)) painter.caption();
@@ -208,6 +211,7 @@ listen({
   hold: () => cues.hold(),
   look: (index) => looks.press(index),
   save: () => looks.asking(),
+  record: () => recorder.on || recorder.toggle(),
   prompt: () => document.querySelector("[data-name=prompt] textarea")?.focus(),
   layout: () => layout.toggle(),
   theatre: makeTheatre(id("output")),

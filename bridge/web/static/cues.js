@@ -17,6 +17,11 @@ export class Cues {
     this.opened = -1;
     this.due = null;
     this.list = el("ol");
+    // A list that is drawn anew under a finger, or under somebody who types, would lose the press and the words.
+    this.pressed = this.stale = false;
+    this.list.addEventListener("pointerdown", () => (this.pressed = true));
+    for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => setTimeout(() => this.free(), 0));
+    this.list.addEventListener("focusout", () => setTimeout(() => this.catchUp(), 0));
     this.load = el("select", { id: "show-load", "aria-label": "Put a cue list on" });
     this.load.addEventListener("change", () => {
       if (this.load.value === "+") this.say("show/new");
@@ -96,12 +101,27 @@ export class Cues {
     document.querySelector(".transport").hidden = !state.cues.length;
     this.form.hidden = !state.cues.length;
     this.lists();
-    if (!same || !this.list.children.length) this.draw();
+    this.stale ||= !same || !this.list.children.length;
+    this.catchUp();
+    this.mark();
+  }
+
+  free() {
+    this.pressed = false;
+    this.catchUp();
+  }
+
+  /** Draw what has changed, unless a hand is in it. */
+  catchUp() {
+    const typing = this.list.contains(document.activeElement) && document.activeElement.matches("input, select");
+    if (!this.stale || this.pressed || typing) return;
+    this.draw();
     this.mark();
   }
 
   draw() {
     const { cues } = this.state;
+    this.stale = false;
     if (this.opened >= cues.length) this.opened = -1;
     const rows = cues.map((cue, i) => this.row(cue, i));
     if (!rows.length) rows.push(el("li", { className: "nothing", textContent: "A cue is a look with a time. Add the first one below, or put a list on above." }));
@@ -131,12 +151,16 @@ export class Cues {
     const box = (label, value, take, hint = "") => {
       const input = el("input", { type: "text", value, autocomplete: "off", spellcheck: false, title: hint, "data-key": label });
       input.addEventListener("change", () => take(input.value.trim()));
+      input.addEventListener("keydown", ({ key }) => ["Enter", "Escape"].includes(key) && input.blur());
       return el("label", {}, el("span", { textContent: label }), input);
     };
     const choose = (label, choices, value, take) => {
       const select = menu(`cue-${label}-${index}`, label, choices, value);
       select.dataset.key = label;
-      select.addEventListener("change", () => take(select.value));
+      select.addEventListener("change", () => {
+        take(select.value);
+        select.blur();
+      });
       return el("label", {}, el("span", { textContent: label }), select);
     };
     const button = (text, act, properties = {}) => {

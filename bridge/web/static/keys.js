@@ -8,6 +8,7 @@ const SHEET = [
   ["h", "hold the cue list, and let it go on"],
   ["1 to 9", "a look"],
   ["s", "save what is running as a look"],
+  ["r", "record what goes out; the button alone stops it"],
   ["/", "to the prompt; Enter sends it, Shift+Enter is a new line"],
   ["← → on a slider", "a hundredth of its way; with Shift a thousandth"],
   ["p", "the play layout: picture, looks, go"],
@@ -25,7 +26,7 @@ const sliding = (node) => node.matches?.("input[type=range]");
 /** Elements that somebody has reached with Tab keep their own keys. */
 const pressed = (node) => node.matches?.("button, summary, [role=button], input[type=radio]") && node.matches(":focus-visible");
 
-/** `acts`: go, back, hold, look(index), save, prompt, layout, theatre. */
+/** `acts`: go, back, hold, look(index), save, record, prompt, layout, theatre. */
 export function listen(acts) {
   const sheet = document.getElementById("keys");
   fill(sheet);
@@ -35,6 +36,7 @@ export function listen(acts) {
     ArrowLeft: acts.back,
     h: acts.hold,
     s: acts.save,
+    r: acts.record,
     "/": acts.prompt,
     p: acts.layout,
     f: acts.theatre,
