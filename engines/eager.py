@@ -19,6 +19,7 @@ from engines import lora
 from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
 from engines.control import ControlLoader, residual_shapes
 from engines.errors import ModelError, first_line
+from engines.fold import fold_codec
 from engines.ipadapter import AdapterLoader
 from engines.text import ClipText
 from engines.weights import check_folder, check_net, read_json
@@ -134,6 +135,8 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
 
     looks = install(unet)
     text = load_text(folder, build, variants, device, dtype)
+    if device.type == "cpu":
+        fold_codec(vae)
     encode, decode = _codec(vae, latent, build, device)
     residuals = residual_shapes(unet.config, latent)
     loras = lora.Adapters(unet, [model for _, model in text.encoders])

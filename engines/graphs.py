@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from engines.base import NetSpec, TensorSpec
 from engines.control import EagerControlNet, residual_shapes
 from engines.eager import EagerUNet, Modules, coders
-from engines.fold import fold
+from engines.fold import fold_codec
 from engines.text import ClipText
 
 
@@ -93,8 +93,8 @@ def unet_graph(found: Modules, cond: Sequence[TensorSpec]) -> Graph:
 def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) -> dict[str, Graph]:
     """`encode` and `decode`, for pictures of `size` (height, width). `folded`: by engines.fold, in the modules."""
     vae = found.vae
-    if folded and type(vae).__name__ == "AutoencoderTiny":
-        vae.encoder.layers, vae.decoder.layers = fold(vae.encoder.layers), fold(vae.decoder.layers)
+    if folded:
+        fold_codec(vae)
     encode, decode = coders(vae)
     image, latent = _noise(1, 3, *size).clamp(-1, 1), _noise(1, *found.latent)
     return {
