@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from bridge import bench_engines
+from bridge import bench_engines, bench_gpu
 from bridge.app import SWITCH_S, App
 from bridge.clock import MS, now_ns
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
@@ -226,6 +226,12 @@ def cpu(args: argparse.Namespace) -> Table:
     return bench_engines.cpu(args, _loop)
 
 
+def gpu(args: argparse.Namespace) -> Table:
+    """Real architectures with random weights on this NVIDIA card, whole loop through the rings and stage by stage,
+    within a budget of seconds, the most important first."""
+    return bench_gpu.run(args)
+
+
 def transport(args: argparse.Namespace) -> Figures:
     """One-way times of the transports, process to process, against a copy of the frame in memory."""
     from bridge.bench_transport import figures
@@ -245,12 +251,13 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Figures | Table]] = {
     "coherence": coherence,
     "bridge": bridge,
     "cpu": cpu,
+    "gpu": gpu,
     "loop": loop,
     "kill": kill,
     "step": step,
     "transport": transport,
 }
-FRAMES = {"step": 200, "coherence": 60, "cpu": 60}
+FRAMES = {"step": 200, "coherence": 60, "cpu": 60, "gpu": 300}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -292,6 +299,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="for coherence: plain, a look that we ship, or a config file; again for more, all of ours if not given",
     )
     parser.add_argument("--strip", type=Path, metavar="FILE", help="for coherence: write pictures side by side there")
+    parser.add_argument("--budget", type=float, default=420.0, help="seconds for gpu")
+    parser.add_argument("--smoke", action="store_true", help="gpu on a processor, with tiny networks: does it work?")
+    parser.add_argument("--streamdiffusion", metavar="FOLDER", help="for gpu: measure this copy of it in the same run")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="for gpu: write the table there, in Markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
@@ -301,11 +312,11 @@ def main(args: argparse.Namespace) -> int:
         args.engine = "fake"
     args.engine = args.engine or ("both" if args.what in ("step", "loop") else "eager")
     args.size = args.size or (512 if args.what == "bridge" else Params().width)
-    args.frames = args.frames or FRAMES.get(args.what, 2000)
+    args.frames = args.frames or (20 if args.smoke else FRAMES.get(args.what, 2000))
     figures = MEASURES[args.what](args)
     for line in _lines(figures):
         print(line)
-    if args.json:
+    if args.json and args.what != "gpu":  # which has written it, row by row
         where = {"date": date.today().isoformat(), "machine": platform.machine(), "cores": os.cpu_count() or 0}
         args.json.write_text(json.dumps({"bench": args.what, **where, "size": args.size, **figures}, indent=2) + "\n")
     return 0

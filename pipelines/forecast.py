@@ -8,7 +8,8 @@ from collections.abc import Callable
 SLACK_S = 0.0005
 """A host does not wake up on time."""
 SHARE = 0.2
-"""Of a new measurement in what is expected."""
+"""Of a longer time in what is expected. A shorter one is believed at once: to wait too long costs frames, to wait too
+little only makes one a little older."""
 
 
 class Forecast:
@@ -21,9 +22,8 @@ class Forecast:
 
     def learn(self, enter_ms: float, walk_ms: float) -> None:
         """How long the first two stages of a frame took."""
-        share = SHARE if self._walk_s else 1.0
-        self._enter_s += share * (enter_ms / 1e3 - self._enter_s)
-        self._walk_s += share * (walk_ms / 1e3 - self._walk_s)
+        self._enter_s = _expected(self._enter_s, enter_ms / 1e3)
+        self._walk_s = _expected(self._walk_s, walk_ms / 1e3)
 
     def begun(self) -> None:
         """A frame was queued now."""
@@ -31,4 +31,8 @@ class Forecast:
 
     def wait_s(self) -> float:
         """Seconds until the next one: it should be ready to be denoised when the one before has been."""
-        return max(0.0, self._busy_until - self._enter_s - SLACK_S - self._clock())
+        return min(self._walk_s, max(0.0, self._busy_until - self._enter_s - SLACK_S - self._clock()))
+
+
+def _expected(before: float, took: float) -> float:
+    return took if took < before else before + SHARE * (took - before)

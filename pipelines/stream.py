@@ -72,7 +72,7 @@ class DiffusionStream:
         self._model: ModelEntry | None = None
         self._units: tuple[Unit, ...] = params.units()
         self._nets_ahead: set[str] = set()
-        self._painter: Painter = painter(nets, size)
+        self.painter: Painter = painter(nets, size)
         self._begun: deque[bool | None] = deque()
         """Of each frame that was begun whether a hint can be looked at; None where the last picture is held."""
         self._down = Transfer(nets.device)
@@ -128,13 +128,13 @@ class DiffusionStream:
 
     @property
     def depth(self) -> int:
-        return self._painter.depth
+        return self.painter.depth
 
     def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> None:
         """See pipelines.spec.Stream."""
         paints = False
         if not params.pause or self._last is None:
-            with self._painter.between():
+            with self.painter.between():
                 paints = self._begin(pixels, params, moment)
         self._begun.append(self.knobs.mode.hint > 0 if paints else None)
 
@@ -146,13 +146,13 @@ class DiffusionStream:
             assert self._last is not None, "a picture is held that was never painted"
             return self._last
         cuts = self._counts[1]
-        self._last, self._counts = self._painter.collect()
+        self._last, self._counts = self.painter.collect()
         if self._counts[1] != cuts:
             self.knobs.units.forget()  # what was seen in the scene before is worth nothing now
         return self._last
 
     def wait_s(self) -> float:
-        return self._painter.wait_s()
+        return self.painter.wait_s()
 
     def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
@@ -166,7 +166,7 @@ class DiffusionStream:
         self._shelve()
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
         if cond is not None or acting or self._loaded() != before or params.ip_on:
-            self._painter.meet()
+            self.painter.meet()
         if cond is not None:
             self.knobs.speak(cond)
             self._fades += 1
@@ -178,16 +178,16 @@ class DiffusionStream:
             return False
         if not params.bypass:
             self._merge(acting)
-        frame = self._painter.up(pixels)
+        frame = self.painter.up(pixels)
         self._choose(params, frame)
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
-        self._painter.paint(frame, self.knobs, self.state, self.nets)
+        self.painter.paint(frame, self.knobs, self.state, self.nets)
         self._look_beside()
         if params.colour_capture != self._captured:
             self._captured = params.colour_capture
             if self._captured:
-                self._painter.settle()
+                self.painter.settle()
                 self.state.capture(self.knobs.mode.temporal.colours)
         return True
 
@@ -196,7 +196,7 @@ class DiffusionStream:
         The next frame overwrites it."""
         if not self._hinted:
             return None
-        with self._painter.between():
+        with self.painter.between():
             return self._down.down(self.state.hint, ())[0]
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
@@ -204,7 +204,7 @@ class DiffusionStream:
         before = self.knobs.mode
         self.knobs.turn(params, source)
         if self.knobs.mode != before or self.knobs.mode.looks_back:
-            self._painter.settle()
+            self.painter.settle()
         self.state.follow(before, self.knobs)
 
     def _choose(self, params: Params, frame: torch.Tensor) -> None:
@@ -212,13 +212,13 @@ class DiffusionStream:
         self._own.choose(self._units, frame, params.ip_source)
         last = self.state.picture if self._last is not None else None
         if params.ip_source == "previous_output":
-            self._painter.settle()
+            self.painter.settle()
         self.image.look(params, self._own, frame, last, self._moment.seconds)
 
     def show(self, number: int, pixels: Pixels) -> None:
         """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8
         (h, w, 1 | 3 | 4); held until the next."""
-        with self._painter.between():
+        with self.painter.between():
             self._own.show(number, pixels)
         self._shows += 1
 
@@ -234,8 +234,8 @@ class DiffusionStream:
             self._ask(params, self._moment, fade)
         cond = self.prompter.catch_up(self._values(params))
         if cond is not None:
-            with self._painter.between():
-                self._painter.meet()
+            with self.painter.between():
+                self.painter.meet()
                 self.knobs.speak(cond)
             self._fades += 1
         self._units = params.units()
@@ -248,7 +248,7 @@ class DiffusionStream:
     def adopt(self, nets: Nets) -> None:
         """Between two frames: paint with these networks of the same model from now on. All that was is kept."""
         kept = self.nets
-        self._painter.meet()
+        self.painter.meet()
         self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
         self._engine, self._stale = nets, set(kept.controlnets)
 
@@ -295,8 +295,8 @@ class DiffusionStream:
 
     def reset(self) -> None:
         """Forget the past: the next frame is painted as a stream's first."""
-        with self._painter.between():
-            self._painter.settle()
+        with self.painter.between():
+            self.painter.settle()
             self.state.reset()
         self._own.reset()
         self.knobs.units.forget()
@@ -327,7 +327,7 @@ class DiffusionStream:
         why = (self._upgrade.note if self._upgrade else "") or self.engine_note
         return {
             "device": self.nets.described,
-            "engine.failed": (self._upgrade.failed if self._upgrade else "") or self._painter.failed,
+            "engine.failed": (self._upgrade.failed if self._upgrade else "") or self.painter.failed,
             "engine": f"{self.nets.described}; {why}".rstrip("; "),
             "engine.doing": self._upgrade.doing if self._upgrade else "",
             "engine.share": self._upgrade.share if self._upgrade else 0.0,
@@ -434,7 +434,7 @@ class DiffusionStream:
 
     def close(self) -> None:
         """Stop the threads. The networks go when the stream does."""
-        self._painter.close()
+        self.painter.close()
         self.prompter.close()
         self.shelf.close()
         self.loras.close()

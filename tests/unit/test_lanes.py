@@ -37,7 +37,7 @@ class Pair:
         for each in nets:
             each.controlnets.update({name: each.load_control(path) for name, path in (controls or {}).items()})
         self.eager, self.fast = (DiffusionStream(each, (SIDE, SIDE), Params(), clock=lambda: 0.0) for each in nets)
-        self.lanes: Lanes = self.fast._painter
+        self.lanes: Lanes = self.fast.painter
 
     def tune(self, **values: Any) -> None:
         for stream in (self.eager, self.fast):
@@ -338,8 +338,8 @@ def test_a_mode_that_can_not_be_recorded_is_named_and_the_show_goes_on(model_fol
     said = stream.notes()["engine.failed"]
     assert "can't be recorded as a graph" in said
     assert "host" in said
-    assert stream._painter._failures == TRIES
-    assert stream._painter.records == 0
+    assert stream.painter._failures == TRIES
+    assert stream.painter.records == 0
     stream.close()
     eager.close()
 

@@ -1,0 +1,189 @@
+"""What `livelatent bench gpu` measures on a card, and its streams: real architectures, random weights, no files."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from engines import device as devices
+from engines.base import DTypeName, Nets
+from engines.compiled import check_card, compiled
+from engines.machine import Machine
+from engines.random_nets import Kind, random_control, random_nets
+from pipelines.lanes import Lanes
+from pipelines.params import Params
+from pipelines.schedule import SamplerName
+from pipelines.stream import DiffusionStream
+from pipelines.transfer import Pixels
+
+GIB = 1 << 30
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    kind: Kind
+    engine: str
+    dtype: DTypeName = "fp16"
+    steps: int = 1
+    controls: int = 0
+    temporal: bool = False
+
+    @property
+    def name(self) -> str:
+        extras = [f"{self.steps} step{'s' if self.steps > 1 else ''}"]
+        extras += [f"{self.controls} ControlNet{'s' if self.controls > 1 else ''}"] if self.controls else []
+        extras += ["TemporalNet"] if self.temporal else []
+        return f"{self.kind}, {', '.join(extras)}, {self.engine} {self.dtype}"
+
+    @property
+    def sampler(self) -> SamplerName:
+        return "lcm" if self.kind == "sd15" else "turbo"
+
+    def params(self, **more: Any) -> Params:
+        values: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "strength": 0.5, **more}
+        for number in range(1, self.controls + self.temporal + 1):
+            values |= {f"control{number}_on": True, f"control{number}_model": f"random{number}"}
+        if self.temporal:
+            values[f"control{self.controls + 1}_source"] = "previous_output"
+        return Params(**values)
+
+
+class Bench:
+    """Keeps the networks of one architecture and precision, since making them takes longer than measuring."""
+
+    def __init__(self, size: int, device: torch.device, machine: Machine) -> None:
+        self.size, self.device, self._machine = size, device, machine
+        self._nets: tuple[tuple[Kind, torch.dtype], Nets, Nets] | None = None
+        self._controls: dict[str, Any] = {}
+        self._flops: dict[tuple[object, ...], float] = {}
+
+    def stream(self, case: Case) -> DiffusionStream:
+        """Painted with until every kernel is chosen and, with `compiled`, the frame is recorded."""
+        dtype = devices.choose_dtype(case.dtype, self.device)
+        key = case.kind, dtype
+        if self._nets is None or self._nets[0] != key:
+            self._nets, self._controls = None, {}
+            _free(self.device)
+            plain = random_nets(case.kind, (self.size, self.size), self.device, dtype)
+            self._nets = key, plain, compiled(plain, self._machine)
+        plain, recorded = self._nets[1:]
+        for number in range(1, case.controls + case.temporal + 1):
+            name = f"random{number}"
+            if name not in self._controls:
+                self._controls[name] = random_control(plain, number)
+        nets = replace(recorded if case.engine == "compiled" else plain, controlnets=dict(self._controls))
+        stream = DiffusionStream(nets, (self.size, self.size), case.params(), case.sampler)
+        stream.tune(case.params())
+        stream.warm_up(case.params(), 4)
+        return stream
+
+    @property
+    def plain(self) -> Nets:
+        """The networks of the case that was asked for last, as eager runs them."""
+        assert self._nets is not None, "no case has been painted yet"
+        return self._nets[1]
+
+    def flops(self, case: Case, pixels: Pixels) -> float:
+        """Floating point operations of a frame, two for each product; counted once, by eager."""
+        key = case.kind, case.steps, case.controls, case.temporal
+        if key not in self._flops:
+            stream = self.stream(case._replace(engine="eager"))
+            with FlopCounterMode(display=False) as counter:
+                stream(pixels, case.params())
+            stream.close()
+            self._flops[key] = float(counter.get_total_flops())
+        return self._flops[key]
+
+
+def stages(stream: DiffusionStream) -> list[float]:
+    """Milliseconds of each stage of the last frame; none where it was not played."""
+    painter = stream.painter
+    return list(painter.spans) if isinstance(painter, Lanes) else []
+
+
+def failed(stream: DiffusionStream) -> str:
+    """Why a frame was not recorded as it should have been."""
+    return stream.painter.failed
+
+
+def peak(device: torch.device, dtype: DTypeName, side: int = 8192, turns: int = 20) -> float:
+    """The most operations a second that multiplying two matrices gets out of this device: TFLOP/s, measured."""
+    a = torch.randn(side, side, device=device, dtype=devices.choose_dtype(dtype, device))
+    best = min(timed(device, lambda: a @ a) for _ in range(turns))
+    return 2.0 * side**3 / best / 1e12
+
+
+def timed(device: torch.device, run: Callable[[], object]) -> float:
+    """Seconds, the device's work included."""
+    wait(device)
+    began = time.perf_counter()
+    run()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def memory(device: torch.device) -> float:
+    """GiB that were in use at most since this was asked last; 0 where that is not known."""
+    if device.type != "cuda":
+        return 0.0
+    found = torch.cuda.max_memory_allocated(device) / GIB
+    torch.cuda.reset_peak_memory_stats(device)
+    return found
+
+
+def facts(device: torch.device) -> dict[str, str]:
+    """What the figures hold for."""
+    found = {"torch": torch.__version__, "device": "processor, emulating a card's rules: the times mean nothing"}
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        found |= {"device": card.name, "compute": f"{card.major}.{card.minor}", "cuda": str(torch.version.cuda)}
+        found |= {"memory GiB": f"{card.total_memory / GIB:.0f}"}
+    return found
+
+
+def device(smoke: bool) -> torch.device:
+    """The card; with `smoke` the processor. Raises ModelError, a sentence, where there is no card."""
+    if not smoke:
+        return check_card("cuda")
+    torch.set_num_threads(1)  # networks this small only lose by more
+    return torch.device("cpu")
+
+
+def machine_of(device: torch.device) -> Machine:
+    """The card, or what stands in for it on a processor."""
+    if device.type == "cuda":
+        from engines.cuda_machine import CudaMachine
+
+        return CudaMachine(device)
+    from engines.emulated import EmulatedMachine
+
+    return EmulatedMachine()
+
+
+def streamdiffusion(nets: Nets, kind: Kind, size: int, frames: int, folder: str) -> dict[str, float]:
+    """The public StreamDiffusion in `folder` over the same UNet and autoencoder, one step, each picture waited for:
+    frames per second and milliseconds. Raises whatever it raises: its needs are its own."""
+    from pipelines.bench_peer import Peer
+
+    peer = Peer(nets, kind, size, folder)
+    picture = torch.rand(3, size, size, device=nets.device, dtype=nets.dtype)
+    times = [timed(nets.device, lambda: peer(picture)) * 1e3 for _ in range(frames + 10)][10:]
+    slowest = sorted(times)[min(frames - 1, frames * 99 // 100)]
+    return {"frames/s": 1e3 / statistics.mean(times), "p50 ms": statistics.median(times), "p99 ms": slowest}
+
+
+def _free(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

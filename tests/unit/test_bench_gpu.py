@@ -1,0 +1,120 @@
+"""`bench gpu`: its small form on a processor, real architectures without weights, and what little time leaves out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import pytest
+import torch
+
+from bridge import bench, bench_gpu
+from bridge.cli import main
+from engines.random_nets import UNETS, random_nets
+from pipelines import bench_gpu as measured
+from pipelines.bench_gpu import Case
+
+
+def arguments(**values) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    bench.configure(parser)
+    args = parser.parse_args(["gpu", "--smoke", "--frames", "4"])
+    return argparse.Namespace(**{**vars(args), **values})
+
+
+def test_the_small_form_measures_every_column_and_writes_it(tmp_path, capsys):
+    torch.set_num_threads(1)
+    file, table = tmp_path / "gpu.json", tmp_path / "gpu.md"
+    words = ["bench", "gpu", "--smoke", "--frames", "4", "--json", str(file), "--table", str(table)]
+    assert main(words) == 0
+    found = json.loads(file.read_text())
+    assert not found["failed"]
+    assert not found["left out"]
+    assert set(found["rows"]["tiny, 1 step, compiled fp32"]) == set(bench_gpu.COLUMNS)
+    assert found["rows"]["tiny, 1 step, eager fp32"]["frames/s"] > 0.0
+    assert "the times mean nothing" in table.read_text()
+    assert table.read_text().count("\n| tiny") == 3
+    assert "tiny, 2 steps, 1 ControlNet, TemporalNet" in capsys.readouterr().out
+
+
+def test_without_time_everything_is_left_out_by_name(tmp_path):
+    args = arguments(budget=0.0, json=tmp_path / "gpu.json")
+    assert bench_gpu.run(args) == {}
+    assert json.loads(args.json.read_text())["left out"] == [case.name for case in bench_gpu.cases(args)]
+
+
+def test_what_fails_is_named_and_the_rest_is_measured(tmp_path, monkeypatch):
+    args = arguments(json=tmp_path / "gpu.json")
+
+    def fails(bench, case, args, peak):
+        if case.engine == "compiled":
+            raise RuntimeError("no memory\nat all")
+        return {"frames/s": 1.0, "p50 ms": 1.0}
+
+    monkeypatch.setattr(bench_gpu, "measure", fails)
+    assert list(bench_gpu.run(args)) == ["tiny, 1 step, eager fp32"]
+    assert set(json.loads(args.json.read_text())["failed"].values()) == {"no memory"}
+
+
+def test_a_card_is_asked_for_first_and_the_full_list_begins_with_what_matters(capsys):
+    if not torch.cuda.is_available():
+        assert main(["bench", "gpu"]) == 2
+        assert "has no cuda" in capsys.readouterr().err
+    names = [case.name for case in bench_gpu.cases(arguments(smoke=False))]
+    assert names[0] == "sd-turbo, 1 step, compiled fp16"
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("kind", "millions", "gflop"), [("sd15", 859.5, 803), ("sd-turbo", 865.9, 804), ("sdxl-turbo", 2567, 1589)]
+)
+def test_the_architectures_are_the_real_ones(kind, millions, gflop):
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, **UNETS[kind])
+        x, text = torch.zeros(1, 4, 64, 64), torch.zeros(1, 77, unet.config.cross_attention_dim)
+        added = {"text_embeds": torch.zeros(1, 1280), "time_ids": torch.zeros(1, 6)} if kind == "sdxl-turbo" else None
+        with FlopCounterMode(display=False) as counter:
+            unet(x, torch.zeros(()), text, added_cond_kwargs=added)
+    assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gflop, rel=2e-3)
+
+
+PEER = """
+import torch
+
+
+class StreamDiffusion:
+    def __init__(self, pipe, t_index_list, torch_dtype, width, height, cfg_type):
+        assert (t_index_list, width, height, cfg_type) == ([32], 64, 64, "none")
+        self.pipe = pipe
+
+    def prepare(self, prompt, num_inference_steps, guidance_scale):
+        self.cond = self.pipe.encode_prompt(prompt=prompt, device=self.pipe.device)[0]
+
+    def __call__(self, picture):
+        latent = self.pipe.vae.encode(picture[None]).latents
+        return self.pipe.vae.decode(self.pipe.unet(latent, torch.tensor(500.0), self.cond)[0]).sample
+"""
+
+
+def test_the_public_pipeline_is_measured_over_the_same_networks(tmp_path, monkeypatch):
+    folder = tmp_path / "src" / "streamdiffusion"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(PEER)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    nets = random_nets("tiny", (64, 64), torch.device("cpu"), torch.float32)
+    found = measured.streamdiffusion(nets, "tiny", 64, 3, str(tmp_path))
+    sys.modules.pop("streamdiffusion")
+    assert found["frames/s"] > 0.0
+    assert found["p99 ms"] >= found["p50 ms"]
+
+
+def test_a_case_is_what_its_name_says():
+    case = Case("sd15", "compiled", steps=4, controls=1, temporal=True)
+    assert case.name == "sd15, 4 steps, 1 ControlNet, TemporalNet, compiled fp16"
+    params = case.params()
+    assert (params.steps, params.sampler, params.control2_source) == (4, "lcm", "previous_output")
