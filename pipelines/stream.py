@@ -306,7 +306,7 @@ class DiffusionStream:
 
     def _begin_anew(self) -> None:
         """Paint on, owing nothing to the frames before; what is on show and what people chose by hand stays."""
-        self._painter.settle()
+        self.painter.settle()
         self.state.begin_anew(self.knobs.mode.temporal.colours)
         self.knobs.units.forget()
         self._rest.reset()
