@@ -17,6 +17,7 @@ from bridge.clock import NS, now_ns
 from bridge.config import Config, settled
 from bridge.context import Context
 from bridge.control import Control
+from bridge.controllers import Controllers
 from bridge.drivers import DriverSpec, make_sink, make_source
 from bridge.errors import ConfigError, ControlError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
@@ -68,6 +69,8 @@ class App:
         self.context.main_tasks.append(self.director.tick)
         self.deck = Deck(config.record, self.metrics, self.store.take, config.every_frame)
         self.context.main_tasks.append(self.deck.report)
+        self._acts = acts = Acts(self.director, self.deck)
+        self.controllers = Controllers(config, self.store, self.director, acts, self.context)
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
@@ -91,7 +94,6 @@ class App:
             self.deck.fed,
         )  # fmt: skip
         self.stopping = threading.Event()
-        self._acts = acts = Acts(self.director, self.deck)
         commands = {"restart": self.supervisor.restart, **acts.commands}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
         self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close, self.deck.close]
@@ -109,6 +111,7 @@ class App:
                 (self.output.start, self.output.stop),
                 (self.hints.start, self.hints.stop),
                 (self.supervisor.start, self.supervisor.stop),
+                (self.controllers.start, self.controllers.stop),
                 (self.feeder.start, self.feeder.stop),
                 (self.own.start, self.own.stop),
                 (self.source.start, self.source.stop),

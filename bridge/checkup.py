@@ -169,6 +169,30 @@ def cameras(folder: Path = Path("/dev")) -> Check:
     return Check("cameras", "ok", ", ".join(str(path) for path in found))
 
 
+def midi() -> Check:
+    """Which controllers are plugged in; none is opened."""
+    from bridge.midi import ports
+
+    try:
+        found = ports.inputs(ports.backend())
+    except (DriverError, OSError) as error:
+        return Check("midi", "note", str(error))
+    if not found:
+        return Check("midi", "note", "nothing is plugged in", "for controllers: plug one in, `livelatent run --midi`")
+    return Check("midi", "ok", ", ".join(found))
+
+
+def link() -> Check:
+    """Whether Ableton Link could be joined; nothing is sent."""
+    from bridge.show import ableton
+
+    try:
+        ableton.peer_module()
+    except DriverError as error:
+        return Check("link", "note", str(error))
+    return Check("link", "ok", "Ableton Link is there: `livelatent run --link` joins it")
+
+
 def files() -> Iterator[Check]:
     """Our data folder, and how many files a process may have open."""
     home = paths.home()

@@ -29,6 +29,7 @@ COMMANDS = {
     "looks": ("bridge.show.looks_cli", "the looks that there are, ours and those that you saved"),
     "shows": ("bridge.show.shows_cli", "the cue lists that there are; check one"),
     "layouts": ("bridge.layouts.cli", "control surfaces for TouchOSC and Open Stage Control, with every parameter"),
+    "midi": ("bridge.midi.cli", "what is plugged in, what a controller says, and what is bound to what"),
     "keys": ("bridge.keys", "who may connect over ZMQ from other machines"),
     "td": ("bridge.tox.cli", "the TouchDesigner component: build it, install it"),
     "doctor": ("bridge.doctor", "check this machine, and say how to fix what is missing"),

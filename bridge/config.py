@@ -47,6 +47,22 @@ class LanConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Networks (CIDR) that may send OSC."""
 
 
+class MidiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    map: str = ""
+    """Bindings to use: a name of `livelatent midi files`, or a new one that learning fills. Empty: no MIDI."""
+    ports: tuple[str, ...] = ()
+    """Parts of the names of the inputs to open; none is all of them."""
+    clock: str = ""
+    """Part of the name of the input whose clock counts; empty is the first that sends one."""
+    feedback: bool = True
+    """Tell motor faders and lights how things stand."""
+
+
+class LinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    enabled: bool = False
+    """Join Ableton Link, which speaks to the whole local network."""
+
+
 class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Engine = "auto"
     device: Device = "auto"
@@ -115,6 +131,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     web: WebConfig = WebConfig()
     record: RecordConfig = RecordConfig()
     lan: LanConfig = LanConfig()
+    midi: MidiConfig = MidiConfig()
+    link: LinkConfig = LinkConfig()
     worker: WorkerConfig = WorkerConfig()
 
     def own_sources(self) -> dict[int, str]:

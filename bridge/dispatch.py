@@ -13,15 +13,14 @@ stops the program, names a file, or reaches another machine than the sender's ow
 from __future__ import annotations
 
 import difflib
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from bridge.errors import ControlError, OscError, ParamError
 from bridge.net import Endpoint
 from bridge.osc import Bundle, Message, message, parse
+from bridge.oscargs import as_typed
 from bridge.sdtd import Alias, Aliases
 from bridge.show.acts import ACTS, Act, Acts
 from bridge.show.acts import COMMANDS as SHOW_COMMANDS
@@ -195,7 +194,7 @@ class Dispatch:
             return
         if len(args) > 2:
             raise ParamError(f"{name} takes a value and perhaps seconds")
-        value = _as_typed(args[0]) if said.tags[0] == "f" else args[0]
+        value = as_typed(args[0]) if said.tags[0] == "f" else args[0]
         setting = self._store.check(name, value, args[1] if len(args) == 2 else None, sender, hints=False)
         batch.settings[name] = setting
 
@@ -221,7 +220,7 @@ class Dispatch:
         values = self._aliases.values(alias, said)
         settings = {}
         for name, value in values.items():
-            typed = _as_typed(value) if isinstance(value, float) and said.tags[:1] == "f" else value
+            typed = as_typed(value) if isinstance(value, float) and said.tags[:1] == "f" else value
             settings[name] = self._store.check(name, typed, None, sender, hints=False)
         batch.settings.update(settings)
 
@@ -270,16 +269,3 @@ def _target(said: Message, sender: Endpoint) -> Endpoint:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
         raise ParamError("the port must be 1 to 65535, or 0 for the one you send from")
     return sender[0], port or sender[1]
-
-
-_F32 = struct.Struct(">f")
-
-
-@lru_cache(maxsize=4096)
-def _as_typed(value: float) -> float:
-    """The shortest decimal that is this 32-bit float: 0.7, where the wire made it 0.699999988079071."""
-    for digits in (6, 7, 8):
-        short = float(f"{value:.{digits}g}")
-        if _F32.unpack(_F32.pack(short))[0] == value:
-            return short
-    return value

@@ -32,6 +32,8 @@ def main(args: argparse.Namespace) -> int:
         *checkup.models(config),
         *checkup.drivers(),
         checkup.cameras(),
+        checkup.midi(),
+        checkup.link(),
         *checkup.files(),
     ]
     healthy = all(check.status != "bad" for check in checks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from bridge.errors import OscError
@@ -207,3 +208,16 @@ WRITE: dict[str, Callable[..., bytes]] = {
     "N": _write_nothing(None),
     "I": _write_nothing(Impulse.BANG),
 }
+
+
+@lru_cache(maxsize=4096)
+def as_typed(value: float) -> float:
+    """The shortest decimal that is this 32-bit float: 0.7, where the wire made it 0.699999988079071. What is none
+    stays as it is."""
+    if not abs(value) < 3e38:
+        return value
+    for digits in (6, 7, 8):
+        short = float(f"{value:.{digits}g}")
+        if _F32.unpack(_F32.pack(short))[0] == value:
+            return short
+    return value

@@ -22,6 +22,8 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "--web-port": ("web", "port"),
 }
 """Options that carry one value of the Config."""
+DEFAULT_MAP = "mine"
+"""Bindings where `--midi` names none."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +87,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="CIDR",
         help="a network that may send OSC, such as 192.168.1.0/24; again for more",
     )
+    add(
+        "--midi",
+        nargs="?",
+        const=DEFAULT_MAP,
+        metavar="NAME",
+        help=f"hear MIDI controllers, bound as in this file of `livelatent midi files` ({DEFAULT_MAP})",
+    )
+    add("--link", action="store_true", help="join Ableton Link on the local network, and take its tempo")
     add("--with-stdin", action="store_true", help="end when standard input does, for programs that start this one")
     add(
         "--log-level",
@@ -126,6 +136,10 @@ def layers(args: argparse.Namespace) -> list[Layer]:
         out.append(Layer("--no-browser", {"web": {"open_browser": False}}))
     if args.allow:
         out.append(Layer("--allow", {"lan": {"allow": args.allow}}))
+    if args.midi:
+        out.append(Layer("--midi", {"midi": {"map": args.midi}}))
+    if args.link:
+        out.append(Layer("--link", {"link": {"enabled": True}, "params": {"tempo_source": "link"}}))
     if args.lan:
         out.append(Layer("--lan", {"lan": {"enabled": True}}))
     return out + _params(args)

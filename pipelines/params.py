@@ -50,6 +50,7 @@ ColourMatchMode = Literal["off", "lab", "hsv", "rgb"]
 ColourMethod = Literal["statistics", "histogram"]
 ColourReference = Literal["first", "input", "captured"]
 ImageBlocks = Literal["all", "style", "layout"]
+TempoSource = Literal["own", "midi", "link"]
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,6 +245,9 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Beats a minute of schedules and cues; `/ll/tap` taps it in."""
     beats_per_bar: Annotated[int, Row("show", "live", 1, 16, jumps=True)] = 4
     """Beats in a bar."""
+    tempo_source: Annotated[TempoSource, Row("show", "live")] = "own"
+    """Whose beat it is: that of `tempo`, of a MIDI clock (`--midi`), or of Ableton Link (`--link`). While such a clock
+    is silent, the beat goes on as it was."""
     hint_preview: Annotated[int, Row("show", "live", 0, UNITS, jumps=True)] = 0
     """The control unit whose hint is sent out beside the picture, while it acts; 0 sends none and costs nothing."""
 

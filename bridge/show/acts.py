@@ -5,24 +5,24 @@ Arguments are a stranger's: each is checked for its type, and names are ids of l
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import msgspec
 
 from bridge.errors import ControlError
+from bridge.oscargs import as_typed
 from bridge.ramp import RAMP_CURVES, RampCurve
 from bridge.record.deck import Deck
 from bridge.record.reel import FORMATS
 from bridge.show import cues
-from bridge.show.cues import Cue
+from bridge.show.arguments import Answer, Args, amount, count, fitting, text, word
+from bridge.show.cues import Cue, Quantise
 from bridge.show.director import Director
-from pipelines.params import MAX_TEXT_BYTES, table
+from bridge.store import Setting
+from pipelines.params import table
 
-Args = Sequence[object]
-Answer = tuple[str | float, ...]
 Act = Callable[[Args, object], "Answer | None"]
 """(arguments, who asked) → what to answer with. Raises LiveLatentError with a sentence."""
 
@@ -55,6 +55,14 @@ ACTS = {
     "record/stop": "End the recording.",
     "record": "`[1 or 0]`: start as configured, or stop; without a number, the other of the two.",
     "still": "`[NAME] [input]`: save the picture that goes out, with its settings; `input` saves what came in too.",
+    "next/beat/<address>": "What any other address does (a parameter, a cue, a schedule), with the next beat.",
+    "next/bar/<address>": "The same with the next bar: `/ll/next/bar/strength 0.7 2`, `/ll/next/bar/cue/go`.",
+    "midi/learn": "`ADDRESS [argument ...]`: the controller that moves next is bound to it (docs/show.md); without an "
+    "address, learn no more.",
+    "midi/forget": "`ADDRESS`: no controller moves it any more.",
+    "midi/load": "`NAME`: take the bindings of this file.",
+    "midi/list": "Answered with the names of the files of bindings.",
+    "midi/bindings": "Answered with what is bound: controller and address of each in turn.",
 }
 COMMANDS = {
     "cue/go": "Fire the next cue.",
@@ -76,9 +84,13 @@ class Acts:
         """Without `deck`, nothing is recorded."""
         self._director, self._deck = director, deck
         self._rows = {row.address: name for name, row in table().items()}
-        self._acts: Mapping[str, Act] = {
-            name: getattr(self, f"_{name.replace('/', '_')}") for name in ACTS if "<" not in name
-        }
+        self._acts: dict[str, Act] = {name: _absent for name in ACTS if name.startswith("midi/")}
+        own = [name for name in ACTS if "<" not in name and name not in self._acts]
+        self._acts |= {name: getattr(self, f"_{name.replace('/', '_')}") for name in own}
+
+    def add(self, more: Mapping[str, Act]) -> None:
+        """Acts of ACTS that others do: MIDI's."""
+        self._acts |= more
 
     @property
     def director(self) -> Director:
@@ -108,91 +120,122 @@ class Acts:
             return lambda args, origin: self._schedule(name, args)
         if head == "in" and (found := _INPUT.fullmatch(address)):
             key = found[1]
-            return lambda args, origin: self._director.drives.put({key: _amount(args, 0)})
+            return lambda args, origin: self._director.drives.put({key: amount(args, 0)})
+        if head == "next":
+            return self._next(rest)
         return None
 
+    def _next(self, rest: str) -> Act | None:
+        """What waits for its beat or bar: `bar/strength`, `beat/cue/go`."""
+        quantise, _, address = rest.partition("/")
+        act = None if address.startswith("next/") else self.whatever(address)
+        if quantise not in ("beat", "bar") or act is None:
+            return None
+
+        def wait(args: Args, origin: object) -> None:
+            if name := self._rows.get(address):
+                self._setting(name, args, origin)  # what is wrong is told now, and not on the beat
+
+            def then(at_ns: int) -> None:
+                act(args, origin)
+
+            self._director.later(address, cast(Quantise, quantise), then)
+
+        return wait
+
+    def whatever(self, address: str) -> Act | None:
+        """What this address, under the prefix, does: that of a parameter and of a command too."""
+        if name := self._rows.get(address):
+            return lambda args, origin: self._director.put([self._setting(name, args, origin)])
+        if command := self.commands.get(address):
+            return lambda args, origin: command()
+        return self._find(address)
+
+    def _setting(self, name: str, args: Args, origin: object) -> Setting:
+        count(args, 1, 2)
+        value = as_typed(args[0]) if isinstance(args[0], float) else args[0]
+        return self._director.check(name, value, args[1] if len(args) > 1 else None, origin)
+
     def _look_recall(self, args: Args, origin: object) -> None:
-        _count(args, 1, 4)
-        seconds = _amount(args, 1) if len(args) > 1 else None
+        count(args, 1, 4)
+        seconds = amount(args, 1) if len(args) > 1 else None
         curve = args[2] if len(args) > 2 else "linear"
         if curve not in RAMP_CURVES:
             raise ControlError(f"a curve is {' | '.join(RAMP_CURVES)}")
         quantise = args[3] if len(args) > 3 else ""
         if quantise not in ("", "beat", "bar"):
             raise ControlError("a recall waits for a beat or a bar")
-        self._director.recall(_text(args, 0), seconds, cast(RampCurve, curve), quantise, origin)
+        self._director.recall(text(args, 0), seconds, cast(RampCurve, curve), quantise, origin)
 
     def _look_save(self, args: Args, origin: object) -> None:
-        self._director.save(_text(args, 0), origin)
+        self._director.save(text(args, 0), origin)
 
     def _look_delete(self, args: Args, origin: object) -> None:
-        self._director.delete(_text(args, 0), origin)
+        self._director.delete(text(args, 0), origin)
 
     def _look_list(self, args: Args, origin: object) -> Answer:
-        return _fitting(self._director.looks.names())
+        return fitting(self._director.looks.names())
 
     def _show_load(self, args: Args, origin: object) -> None:
-        self._director.load(_text(args, 0), origin)
+        self._director.load(text(args, 0), origin)
 
     def _show_save(self, args: Args, origin: object) -> None:
-        self._director.save_show(_text(args, 0), origin)
+        self._director.save_show(text(args, 0), origin)
 
     def _show_new(self, args: Args, origin: object) -> None:
         self._director.clear()
 
     def _show_list(self, args: Args, origin: object) -> Answer:
-        return _fitting(sorted(cues.files()))
+        return fitting(sorted(cues.files()))
 
     def _cue_jump(self, args: Args, origin: object) -> None:
-        self._director.jump(_word(args, 0))
+        self._director.jump(word(args, 0))
 
     def _cue_hold(self, args: Args, origin: object) -> None:
-        self._director.hold(bool(_amount(args, 0)) if args else None)
+        self._director.hold(bool(amount(args, 0)) if args else None)
 
     def _cue_list(self, args: Args, origin: object) -> Answer:
-        return _fitting([cue.name or cue.look for cue in self._director.playing().show.cue])
+        return fitting([cue.name or cue.look for cue in self._director.playing().show.cue])
 
     def _cue_insert(self, args: Args, origin: object) -> None:
-        _count(args, 2, 4)
+        count(args, 2, 4)
         player = self._director.player
         before = player.show.cue if player is not None else ()
-        at = len(before) if args[0] == 0 else self._director.playing().find(_word(args, 0))
-        more = {key: _word(args, i) for i, key in ((2, "move"), (3, "wait")) if len(args) > i}
-        self._director.looks.get(_text(args, 1))
-        cue = _cue({"look": _text(args, 1), **more})
+        at = len(before) if args[0] == 0 else self._director.playing().find(word(args, 0))
+        more = {key: word(args, i) for i, key in ((2, "move"), (3, "wait")) if len(args) > i}
+        self._director.looks.get(text(args, 1))
+        cue = _cue({"look": text(args, 1), **more})
         self._director.edit([*before[:at], cue, *before[at:]])
 
     def _cue_set(self, args: Args, origin: object) -> None:
-        _count(args, 3, 3)
-        player, key = self._director.playing(), _text(args, 1)
-        at, value = player.find(_word(args, 0)), _word(args, 2)
+        count(args, 3, 3)
+        player, key = self._director.playing(), text(args, 1)
+        at, value = player.find(word(args, 0)), word(args, 2)
         if key not in _EDITABLE:
             raise ControlError(f"a cue has {', '.join(sorted(_EDITABLE))}")
         if key == "look" and value:
             self._director.looks.get(value)
-        cue = _cue(
-            {**msgspec.to_builtins(player.show.cue[at]), key: int(_amount(args, 2)) if key == "times" else value}
-        )
+        cue = _cue({**msgspec.to_builtins(player.show.cue[at]), key: int(amount(args, 2)) if key == "times" else value})
         self._director.edit([*player.show.cue[:at], cue, *player.show.cue[at + 1 :]])
 
     def _cue_remove(self, args: Args, origin: object) -> None:
         player = self._director.playing()
-        at = player.find(_word(args, 0))
+        at = player.find(word(args, 0))
         self._director.edit([*player.show.cue[:at], *player.show.cue[at + 1 :]])
 
     def _cue_move(self, args: Args, origin: object) -> None:
-        _count(args, 2, 2)
+        count(args, 2, 2)
         player = self._director.playing()
-        at, to = player.find(_word(args, 0)), player.find(_word(args, 1))
+        at, to = player.find(word(args, 0)), player.find(word(args, 1))
         rest = [*player.show.cue[:at], *player.show.cue[at + 1 :]]
         self._director.edit([*rest[:to], player.show.cue[at], *rest[to:]])
 
     def _schedule(self, name: str, args: Args) -> None:
-        _count(args, 1, 2)
-        self._director.schedule(name, _text(args, 0), _amount(args, 1) if len(args) > 1 else None)
+        count(args, 1, 2)
+        self._director.schedule(name, text(args, 0), amount(args, 1) if len(args) > 1 else None)
 
     def _schedule_release(self, args: Args, origin: object) -> None:
-        address = _text(args, 0) if args else ""
+        address = text(args, 0) if args else ""
         name = self._rows.get(address, address)
         if name and name not in self._director.drives.texts():
             raise ControlError(f"{address[:40]!r} has no schedule")
@@ -200,14 +243,14 @@ class Acts:
 
     def _schedule_list(self, args: Args, origin: object) -> Answer:
         texts = self._director.drives.texts()
-        return _fitting([word for name, text in texts.items() for word in (table()[name].address, text)])
+        return fitting([word for name, text in texts.items() for word in (table()[name].address, text)])
 
     def _downbeat(self, args: Args, origin: object) -> None:
         self._director.downbeat()
 
     def _record(self, args: Args, origin: object) -> None:
-        _count(args, 0, 1)
-        self._recorder().toggle(bool(_amount(args, 0)) if args else None)
+        count(args, 0, 1)
+        self._recorder().toggle(bool(amount(args, 0)) if args else None)
 
     def _record_start(self, args: Args, origin: object) -> None:
         if not _released(args):
@@ -237,15 +280,19 @@ def _released(args: Args) -> bool:
 
 def _name_and_words(args: Args, *known: str) -> tuple[str, list[str]]:
     """A name if there is one, then any of the words that are known. A button's 1 is neither."""
-    _count(args, 0, 1 + len(known))
+    count(args, 0, 1 + len(known))
     if len(args) == 1 and not isinstance(args[0], str):
         return "", []
-    said = [_text(args, at) for at in range(len(args))]
+    said = [text(args, at) for at in range(len(args))]
     name = said.pop(0) if said and said[0] not in known else ""
-    for word in said:
-        if word not in known:
-            raise ControlError(f"after the name comes {' or '.join(known)}, not {word[:40]!r}")
+    for said_word in said:
+        if said_word not in known:
+            raise ControlError(f"after the name comes {' or '.join(known)}, not {said_word[:40]!r}")
     return name, said
+
+
+def _absent(args: Args, origin: object) -> None:
+    raise ControlError("no MIDI here: start with --midi")
 
 
 def _cue(values: Mapping[str, Any]) -> Cue:
@@ -253,38 +300,3 @@ def _cue(values: Mapping[str, Any]) -> Cue:
         return msgspec.convert(values, Cue)
     except msgspec.ValidationError as error:
         raise ControlError(f"the cue: {error}") from error
-
-
-def _count(args: Args, least: int, most: int) -> None:
-    if not least <= len(args) <= most:
-        raise ControlError(f"it takes {least if least == most else f'{least} to {most}'} arguments, not {len(args)}")
-
-
-def _text(args: Args, at: int) -> str:
-    value = args[at] if at < len(args) else None
-    if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
-        raise ControlError(f"argument {at + 1} is text of up to {MAX_TEXT_BYTES} bytes")
-    return value
-
-
-def _amount(args: Args, at: int) -> float:
-    value = args[at] if at < len(args) else None
-    if not isinstance(value, (bool, int, float)) or not math.isfinite(value):
-        raise ControlError(f"argument {at + 1} is a finite number")
-    return float(value)
-
-
-def _word(args: Args, at: int) -> str | float:
-    """Text or a number: a cue's name or place, a time."""
-    return _text(args, at) if at < len(args) and isinstance(args[at], str) else _amount(args, at)
-
-
-def _fitting(words: Sequence[str], most: int = 7000) -> Answer:
-    """As many as one datagram holds."""
-    out, size = [], 0
-    for word in words:
-        size += len(word.encode("utf-8", "replace")) + 8
-        if size > most:
-            break
-        out.append(word)
-    return tuple(out)

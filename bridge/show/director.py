@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
@@ -17,6 +17,7 @@ from bridge.errors import ControlError, LiveLatentError
 from bridge.metrics import Metrics
 from bridge.ramp import RampCurve
 from bridge.show import cues
+from bridge.show.baton import Baton
 from bridge.show.cues import Cue, Quantise, Show
 from bridge.show.drives import Drives
 from bridge.show.listfile import ListFile
@@ -25,7 +26,8 @@ from bridge.show.news import News
 from bridge.show.player import Player
 from bridge.show.recall import SEEDS, Move, coming, plan
 from bridge.show.standing import name_of, report
-from bridge.store import ParamStore, Value
+from bridge.show.waiting import Later, Waiting
+from bridge.store import ParamStore, Setting, Value
 from pipelines.params import Params
 
 log = logging.getLogger("livelatent.show")
@@ -47,11 +49,12 @@ class Director:
         """Held by whoever does several things that belong together."""
         self.drives = Drives(metrics, clock)
         store.drive_by(self.drives)
+        self.baton = Baton(store, self.drives, metrics)
         self.looks = Library()
         self._walk: tuple[int, Move] | None = None
         """A walk of the seeds, and when it is over."""
-        self._asked: tuple[int, Callable[[int], None]] | None = None
-        """A recall that waits for its beat: when, and what."""
+        self._waiting = Waiting(self.drives.tempo, metrics, clock)
+        self._now = self._waiting.now
         self.player: Player | None = None
         self._file: ListFile | None = None
         self.news = News()
@@ -65,13 +68,25 @@ class Director:
         with self.lock:
             if self._walk is not None and at_ns >= self._walk[0]:
                 self._end_walk(at_ns)
-            if self._asked is not None and at_ns >= self._asked[0]:
-                (when_ns, recall), self._asked = self._asked, None
-                recall(when_ns)
+            self.drives.follow(seconds(at_ns))
+            self._waiting.run(at_ns)
             if self.player is not None:
                 for cue, when in self.player.advance(seconds(at_ns)):
                     self._fire(cue, when)
             return self._store.snapshot(at_ns)
+
+    def later(self, key: str, quantise: Quantise, act: Later) -> None:
+        """Do this with the next beat or bar, or now where `quantise` is empty. Of several with one key, the last."""
+        with self.lock:
+            self._waiting.later(key, quantise, act)
+
+    def check(self, name: str, value: object, over_s: object, origin: object) -> Setting:
+        """A move by hand, validated but not made. Raises ParamError."""
+        return self._store.check(name, value, over_s, origin)
+
+    def put(self, settings: Iterable[Setting]) -> None:
+        """Make it, as of its beat if it waited for one."""
+        self._store.apply(settings, self._now())
 
     def _fire(self, cue: Cue, at_s: float) -> None:
         try:
@@ -126,20 +141,11 @@ class Director:
             plan(self._store, look.values, over_s, curve)  # what is wrong is told now, and not on the beat
 
             def begin(at_ns: int) -> None:
-                try:
-                    self._apply(look.values, look.schedules, over_s, curve, at_ns)
-                    self._metrics.gauge("look", look.name)
-                    self.news.tell("look", look.name, origin)
-                except LiveLatentError as error:
-                    self._metrics.gauge("error", str(error))
+                self._apply(look.values, look.schedules, over_s, curve, at_ns)
+                self._metrics.gauge("look", look.name)
+                self.news.tell("look", look.name, origin)
 
-            at_s, tempo = seconds(self._clock()), self.drives.tempo
-            if quantise:
-                beats = 1.0 if quantise == "beat" else float(tempo.per_bar)
-                self._asked = from_seconds(tempo.next_after(at_s, beats)), begin
-            else:
-                self._asked = None
-                begin(self._clock())
+            self.later("look/recall", quantise, begin)
 
     def _apply(
         self,
@@ -187,21 +193,19 @@ class Director:
         """Move a row by `text` from now on; an empty text ends it, and the row stays where it is."""
         with self.lock:
             if text.strip():
-                self.drives.attach(name, text, length)
+                self.drives.attach(name, text, length, self._now())
             elif name in self.drives.texts():
-                self._store.set(name, getattr(self._store.snapshot(self._clock()), name))
+                self._store.set(name, getattr(self._store.snapshot(self._now()), name))
                 self.drives.detach((name,))
 
     def release(self, name: str = "") -> None:
         self.drives.release(name)
 
     def tap(self) -> None:
-        bpm = self.drives.tap(seconds(self._clock()))
-        if bpm is not None:
-            self._store.set("tempo", min(300.0, max(20.0, round(bpm, 2))), at_ns=self._clock())
+        self.baton.tap(self._now())
 
     def downbeat(self) -> None:
-        self.drives.downbeat(seconds(self._clock()))
+        self.baton.downbeat(self._now())
 
     # Shows
 
@@ -230,22 +234,22 @@ class Director:
 
     def go(self) -> None:
         with self.lock:
-            self.playing().go(seconds(self._clock()))
+            self.playing().go(seconds(self._now()))
 
     def back(self) -> None:
         with self.lock:
-            self.playing().back(seconds(self._clock()))
+            self.playing().back(seconds(self._now()))
 
     def jump(self, word: str | float) -> None:
         with self.lock:
             player = self.playing()
-            player.jump(player.find(word), seconds(self._clock()))
+            player.jump(player.find(word), seconds(self._now()))
 
     def hold(self, on: bool | None = None) -> None:
         """Stop the list's time, or let it pass again; None does the other of the two."""
         with self.lock:
             player = self.playing()
-            player.hold(not player.held if on is None else on, seconds(self._clock()))
+            player.hold(not player.held if on is None else on, seconds(self._now()))
 
     def edit(self, change: Sequence[Cue]) -> None:
         """Other cues, while it plays; where no list is on, these begin one."""
@@ -269,6 +273,7 @@ class Director:
 
     def tick(self) -> None:
         """Take over a file that was edited, and say how the show stands."""
+        self.baton.tell()
         file = self._file
         edited = file.edited(self._metrics) if file is not None else None
         with self.lock:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from bridge.clock import now_ns, seconds
 from bridge.errors import ParamError
 from bridge.metrics import Metrics
-from bridge.show.tempo import Tempo
+from bridge.show.tempo import Leader, Tempo
 from pipelines.drive import Bounds, Drive, Instant, Shared, compile_drive
 from pipelines.expr import ExprError
 from pipelines.params import ParamSpec, table
@@ -26,6 +26,8 @@ Value = bool | int | float | str
 
 MAX_INPUTS = 256
 MAX_LENGTH = 1e6
+TIMES = frozenset({"tempo", "tempo_source", "beats_per_bar", "prompt_fps"})
+"""Rows that schedules are timed by."""
 _LIVE = re.compile(r"\b(?:beat|bar|phase|in\.[A-Za-z_]\w{0,31})\b", re.ASCII)
 
 
@@ -56,6 +58,12 @@ class Drives:
         self._fps = 15.0
         self._prompt_lives = False
         self.tempo = Tempo(seconds(clock()))
+        self.leaders: dict[str, Leader] = {}
+        """Other clocks, by what `tempo_source` calls them."""
+        self.source = "own"
+        """What the last frame's `tempo_source` said."""
+        self.led = False
+        """Whether that clock is there, and so the tempo is its own."""
 
     # What others ask
 
@@ -105,11 +113,20 @@ class Drives:
 
     def tap(self, at_s: float) -> float | None:
         with self._lock:
-            return self.tempo.tap(at_s)
+            return self.tempo.tap(at_s, moves=not self.led)
 
     def downbeat(self, at_s: float) -> None:
         with self._lock:
             self.tempo.downbeat(at_s)
+
+    def follow(self, at_s: float) -> None:
+        """Let the clock that leads set the beat, before a frame at this time is worked out."""
+        leader = self.leaders.get(self.source)
+        line = leader(at_s) if leader is not None else None
+        with self._lock:
+            self.led = line is not None
+            if line is not None:
+                self.tempo.follow(at_s, line, self.tempo.per_bar)
 
     # What the store asks, under its lock
 
@@ -137,7 +154,11 @@ class Drives:
         """Overwrite what schedules move, for a frame at this time. The live variables that the prompt asks for."""
         at_s = seconds(at_ns)
         with self._lock:
-            self.tempo.turn(at_s, float(values["tempo"]), int(values["beats_per_bar"]))
+            source, per_bar = str(values["tempo_source"]), int(values["beats_per_bar"])
+            if source != self.source or not self.led:
+                # A leader that has fallen silent leaves its tempo in the row: the beat goes on as it was.
+                self.tempo.turn(at_s, float(values["tempo"]), per_bar)
+            self.source, self.tempo.per_bar = source, per_bar
             self._fps = float(values["prompt_fps"])
             wanted = _live(f"{values['prompt']}{values['negative']}")
             self._prompt_lives = bool(wanted)
@@ -182,7 +203,7 @@ def scheduled(name: str) -> ParamSpec:
     spec = table().get(name)
     if spec is None:
         raise ParamError(f"no parameter {name[:40]!r}")
-    if spec.kind != "live" or name in ("tempo", "beats_per_bar", "prompt_fps"):
+    if spec.kind != "live" or name in TIMES:
         raise ParamError(
             f"{name} can't be scheduled: a frame must be able to change it, and time must not depend on it"
         )

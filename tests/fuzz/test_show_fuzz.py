@@ -13,8 +13,8 @@ from pipelines.drive import Instant, Shared, compile_drive
 from pipelines.expr import ExprError
 
 ADDRESSES = sorted(
-    {name.replace("<parameter>", "strength").replace("<name>", "kick") for name in ACTS}
-    | {"schedule/sampler", "schedule/bypass", "schedule/width"}
+    {name.replace("<parameter>", "strength").replace("<name>", "kick").replace("<address>", "mix") for name in ACTS}
+    | {"schedule/sampler", "schedule/bypass", "schedule/width", "next/beat/cue/go", "next/bar/look/recall"}
 )
 WORDS = st.sampled_from(
     (

@@ -154,6 +154,10 @@ def test_of_inputs_the_last_value_counts_and_of_acts_the_order(port: Port) -> No
         (("/ll/schedule/strength", "0:(0), 5:(system('x'))"), "at key 5"),
         (("/ll/schedule/strength", "1", 0.0), "the length"),
         (("/ll/schedule/release", "mix"), "has no schedule"),
+        (("/ll/next/bar/strength",), "takes 1 to 2 arguments"),
+        (("/ll/next/bar/strength", 2.0), "strength takes 0 to 1"),
+        (("/ll/next/bar/model", "nope"), "there is no 'nope'"),
+        (("/ll/midi/learn", "strength"), "start with --midi"),
         (("/ll/in/bass", "loud"), "argument 1 is a finite number"),
         (("/ll/in/bass", float("inf")), "argument 1 is a finite number"),
     ],
@@ -186,6 +190,57 @@ def test_edits_that_do_not_fit_leave_the_list(port: Port) -> None:
 def test_every_documented_address_is_heard_and_no_other(port: Port) -> None:
     acts = Acts(port.theatre.director)
     for name in ACTS:
-        assert acts.find(name.replace("<parameter>", "control/1/weight").replace("<name>", "bass")), name
-    for other in ("schedule/nope", "in/", "in/a b", "in/" + "x" * 40, "look", "look/", "cue/", "in/a/b"):
+        known = name.replace("<parameter>", "control/1/weight").replace("<name>", "bass")
+        assert acts.find(known.replace("<address>", "strength")), name
+    for other in (
+        "next/strength",
+        "next/bar",
+        "next/bar/nope",
+        "next/bar/next/bar/mix",
+        "next/hour/mix",
+        "schedule/nope",
+        "in/",
+        "in/a b",
+        "in/" + "x" * 40,
+        "look",
+        "look/",
+        "cue/",
+        "in/a/b",
+    ):
         assert acts.find(other) is None, other
+
+
+def test_whatever_has_an_address_waits_for_its_beat_or_bar(port: Port) -> None:
+    """120 beats a minute, 4 to the bar, and the theatre stands between two beats."""
+    theatre = port.theatre
+    tempo = theatre.director.drives.tempo
+    theatre.after(0.9 - theatre.director.drives.tempo.beat(theatre.at_ns / 1e9) % 4 * 0.5 + 2.0)
+    port.say("/ll/next/beat/strength", 0.25)
+    port.say("/ll/next/bar/mix", 0.5, 1.0)
+    port.say("/ll/next/bar/schedule/eta", "t")
+    before = theatre.after(0.09)
+    assert (before.strength, before.mix, before.eta) == (0.6, 1.0, 0.3)
+    on_beat = theatre.after(0.02)
+    assert (on_beat.strength, on_beat.mix) == (0.25, 1.0)
+    theatre.after(0.96)
+    later = theatre.after(0.53)
+    # The bar was half a second ago, and what it began, began then, whenever a frame looked.
+    assert tempo.beat(theatre.at_ns / 1e9) % 4 == pytest.approx(1.0)
+    assert later.mix == pytest.approx(0.75)
+    assert later.eta == pytest.approx(0.5)
+
+
+def test_of_what_waits_for_one_address_the_last_counts_and_a_cue_begins_on_the_bar(port: Port) -> None:
+    theatre = port.theatre
+    theatre.after(2.5 - theatre.director.drives.tempo.beat(theatre.at_ns / 1e9) % 4 * 0.5)
+    port.say("/ll/show/load", "mine")
+    for value in (0.1, 0.3, 0.7):
+        port.say("/ll/next/bar/mix", value)
+    port.say("/ll/next/bar/cue/go")
+    port.say("/ll/next/bar/cue/go")
+    port.say("/ll/next/bar/look/recall", "nobody")
+    assert theatre.after(1.4).mix == 1.0
+    assert theatre.director.playing().index == -1
+    assert theatre.after(0.2).mix == 0.7
+    assert theatre.director.playing().index == 0
+    assert "there is no look 'nobody'" in str(theatre.gauge("error"))
