@@ -114,7 +114,9 @@ class LiveLatent:
         self.links.follow(*self.side_ways())
         now = time.perf_counter_ns()
         self._at_end = video and self.links.by_card(mask)
-        if self.links.sender is not None and video and not self._at_end:
+        if self._at_end:
+            self.eight.cook()  # drawn by the end of the frame, whether anybody else looks at it or not
+        elif self.links.sender is not None and video:
             source = self.input.numpyArray(delayed=True)
             if source is not None:
                 shape = self.mask.numpyArray(delayed=True) if mask else None
@@ -131,9 +133,7 @@ class LiveLatent:
     def _receive(self):
         if self.links.hints is not None and self.links.hints.read(self.hint) is not None:
             self.hints.cook(force=True)
-        if self.links.reader is None:
-            return
-        news = self.links.reader.read(self.picture)
+        news = self.links.reader.read(self.picture) if self.links.reader is not None else None
         if news is None:
             return
         self.received += 1

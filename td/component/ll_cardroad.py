@@ -6,7 +6,7 @@ On TouchDesigner's thread, but nothing waits: copies are asked for, and events t
 from ctypes import c_uint64, c_void_p
 
 from ll_card import show, texture
-from ll_cuda import PLACES, SHARED_EVENT, CudaError
+from ll_cuda import EVENT, PLACES, CudaError
 from ll_pixels import Picture
 from ll_wire import WireError, pack, unpack
 
@@ -108,7 +108,7 @@ class CardPicture(Picture):
         if at < 0 or not 0 < size <= room - at:
             raise CudaError("livelatent's picture reaches beyond its memory")
         if self._event is None:
-            self._event = cuda.make("cuEventCreate", c_void_p, SHARED_EVENT)
+            self._event = cuda.make("cuEventCreate", c_void_p, EVENT)
         if self._buffers[0][1] < size:
             self._free(cuda, 0)
             self._buffers[0] = cuda.make("cuMemAlloc_v2", c_uint64, size), size

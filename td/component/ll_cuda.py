@@ -10,7 +10,7 @@ import types
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
 PAGE, HANDLE, LAZY_PEER = 2 << 20, 64, 1
-NON_BLOCKING, SHARED_EVENT = 1, 6
+NON_BLOCKING, EVENT, SHARED_EVENT = 1, 2, 6
 ORDINAL, NOT_READY = 9, 600
 SHELF = "livelatent_cuda_1"
 PLACES = 4
