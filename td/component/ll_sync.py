@@ -11,8 +11,9 @@ import numpy as np
 
 SILENCE_S = 1.0
 RENEW_S, SUBSCRIBE_S, ASK_S = 300.0, 900.0, 0.5
-SETTLE_S = 0.15
-"""From the first word of a bridge until we tell it our values: it says all of its own first, and they must not win."""
+SETTLE_S = 0.3
+"""From the first word of a bridge until we tell it our values: it says all of its own first, and which of them
+schedules move. Ours win, but what stands there already is not told again, and a schedule's is not taken in hand."""
 SHOW_S, REFUSAL_S = 0.2, 5.0
 
 
@@ -33,6 +34,8 @@ class Sync:
         self._by_address = {row["address"]: row for row in self.rows.values()}
         self._readings = {row["reading"]: row for row in rows if "reading" in row}
         self._known, self._figures = {}, {}
+        self._theirs, self._moved, self._touched = {}, set(), set()
+        """What the bridge stands at, as far as we know; addresses that schedules move; what changed out of step."""
         self._refused = "", 0.0
         self.ours = False
         """Whether what we have counts: we started the bridge, or were in step with it before."""
@@ -63,7 +66,10 @@ class Sync:
         value = self._plain(row, par.eval())
         if self._known.get(par.name) != value:
             self._known[par.name] = value
-            if self._in_step:
+            if not self._in_step:
+                self._touched.add(par.name)
+            else:
+                self._theirs[par.name] = value
                 self._send(row["address"], [value], asBundle=False)
 
     def heard(self, address, args):
@@ -71,12 +77,16 @@ class Sync:
         self.heard_at = time.perf_counter()
         row = self._by_address.get(address)
         if row is not None and args:
+            self._theirs[row["name"]] = self._plain(row, short(args[0]) if row["style"] == "Float" else args[0])
             if self._in_step or not self.ours:
                 self._take(row, args[0])
         elif address == self._prefix + "/error" and len(args) == 2:
             self._refused = f"{args[0]}: {args[1]}", self.heard_at
             if args[0] in self._by_address:
                 self._send(args[0], [], asBundle=False)  # how it really stands
+        elif address == self._prefix + "/schedule/active" and args:
+            words = str(args[0]).replace(" (held)", "(held)").split()
+            self._moved = {f"{self._prefix}/{word}" for word in words}  # one in hand has another name
         elif address in self._readings and args:
             row = self._readings[address]
             kinds = {"Float": short, "Int": int, "Str": str}
@@ -129,17 +139,23 @@ class Sync:
                 continue
             self._known[name] = after = self.plain(name)
             if after != before:
+                self._theirs[name] = after
                 words += [row["address"], [after, float(seconds)] if seconds and row.get("fades") else [after]]
         if words and self._in_step:
             self._send(*words, asBundle=True)
 
     def push(self):
-        """Tell the bridge every value, in one bundle: one frame takes them all."""
+        """Tell the bridge what differs from what it stands at, in one bundle: one frame takes it all."""
         words = []
         for name, row in self.rows.items():
             self._known[name] = value = self.plain(name)
-            words += [row["address"], [value]]
-        self._send(*words, asBundle=True)
+            moves = row["address"] in self._moved and name not in self._touched
+            if not moves and self._theirs.get(name) != value:
+                self._theirs[name] = value
+                words += [row["address"], [value]]
+        self._touched.clear()
+        if words:
+            self._send(*words, asBundle=True)
 
     def structural(self):
         """{row's address: value} of what a bridge should be started with, for it would have to build it anew."""
@@ -156,6 +172,7 @@ class Sync:
             self._send(self._prefix + "/subscribe", [port, SUBSCRIBE_S], asBundle=False)
         if self.live and not was:
             self._found_at, self._in_step = now, False
+            self._send(self._prefix + "/get", [], asBundle=False)  # it may have gone on while we did not hear it
         if self.live and not self._in_step and now - self._found_at > SETTLE_S:
             if self.ours:
                 self.push()
@@ -169,3 +186,5 @@ class Sync:
     def forget(self):
         """Whatever bridge is heard next is a new one."""
         self.heard_at, self._asked_at, self.live, self._in_step = 0.0, 0.0, False, False
+        self._theirs.clear()
+        self._moved = set()
