@@ -17,7 +17,13 @@ Run = Callable[[argparse.Namespace], Mapping[str, float | str]]
 TURNS = 3
 FLOORS = {256: 40.0, 512: 10.0}
 """Frames per second of the whole loop that pocket is to reach on two cores, by size."""
-STEP = {"networks": "bare networks ms", "step": "step() ms", "frame": "whole call ms", "overhead": "over networks %"}
+STEP = {
+    "networks": "bare networks ms",
+    "step": "step() ms",
+    "frame": "whole call ms",
+    "overhead": "over networks %",
+    "processor": "in processor time %",
+}
 
 
 def loops(args: argparse.Namespace, run: Run) -> Table:
@@ -49,6 +55,7 @@ def step(args: argparse.Namespace) -> Table:
     table = {name: _medians(turns) for name, turns in found.items()}
     for figures in table.values():
         figures["overhead"] *= 100
+        figures["processor"] *= 100
     return {name: {title: figures[key] for key, title in STEP.items()} for name, figures in table.items()}
 
 

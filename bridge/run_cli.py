@@ -69,9 +69,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="any parameter of `livelatent params`; again for more",
     )
-    add("--engine", help="auto, eager, compiled, openvino, or fake for a bridge without a model")
+    add("--engine", help="auto, eager, compiled, openvino, tensorrt, or fake for a bridge without a model")
     add("--device", help="auto, cpu, cuda, mps or intel")
-    add("--dtype", help="auto, fp32, bf16 or fp16")
+    add("--dtype", help="auto, fp32, bf16, fp16, fp16-accumulate, fp8 or int8 (docs/engines.md)")
     add("--threads", type=int, metavar="N", help="CPU threads of the worker; 0 leaves the choice to torch")
     add("--record", action="store_true", help="record from the first picture on: docs/recording.md")
     add("--every-frame", action="store_true", help="paint every frame of a movie, however long it takes")

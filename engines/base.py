@@ -230,6 +230,8 @@ class Nets:
     hintnets: dict[str, HintNet] = field(default_factory=dict)
     """What preprocessors look through, by kind. Changes between frames only."""
     loras: Adapters | None = None
+    threads: int = 0
+    """How many threads torch should have for what is around these networks; 0 for as many as it had."""
     follow: Callable[[Adapters], bool] | None = None
     """Between two frames: take over the denoiser's weights as the LoRAs of the same model's first engine have left
     them. Whether that is how it paints now."""

@@ -203,6 +203,9 @@ class OpenvinoEngine:
             dtype=torch.float32,
             described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
             residuals=residuals,
+            threads=1
+            if device.name == "CPU"
+            else 0,  # others of torch's would wait for cores that OpenVINO's still hold
             load_control=lambda control: self._control(control, build, device, text, latent, residuals),
         )
 

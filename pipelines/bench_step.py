@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +15,21 @@ from pipelines.params import Params
 from pipelines.stream import DiffusionStream
 
 
+class _Time(NamedTuple):
+    """Seconds."""
+
+    wall: float
+    processor: float
+    """Of all threads of this process."""
+
+
 def bench_step(
     stream: DiffusionStream, params: Params, frames: int = 100, input_size: int | None = None
 ) -> dict[str, float]:
     """Milliseconds: `networks` (encode, the UNet's runs, decode, on the same tensors), `step`, `frame` (the whole call,
-    upload and download included), medians of `frames` turns; `overhead`, the median over turns of step / networks - 1.
+    upload and download included), medians of `frames` turns; `overhead`, the median over turns of step / networks - 1;
+    `processor`, the same of the processor time that all threads took together, which tells little where a card paints,
+    and on a busy machine tells more than the clock.
 
     `input_size`: side of the square RGB input; the model's own size if None, so that nothing has to be resized.
     """
@@ -28,9 +39,11 @@ def bench_step(
     bare, whole = _networks(stream), _step(stream, pixels)
     runs = (bare, whole, lambda: stream(pixels, params))
     turns = [_turn(runs, backwards=n % 2 == 1) for n in range(frames + 4)][4:]
-    networks, steps, calls = (statistics.median(column) * 1e3 for column in zip(*turns, strict=True))
-    overhead = statistics.median(b / a for a, b, _ in turns) - 1.0
-    return {"networks": networks, "step": steps, "frame": calls, "overhead": overhead, "frames": float(frames)}
+    networks, steps, calls = (statistics.median(t.wall for t in column) * 1e3 for column in zip(*turns, strict=True))
+    overhead = statistics.median(b.wall / a.wall for a, b, _ in turns) - 1.0
+    processor = statistics.median(b.processor / a.processor for a, b, _ in turns) - 1.0
+    figures = {"networks": networks, "step": steps, "frame": calls, "overhead": overhead, "processor": processor}
+    return {**figures, "frames": float(frames)}
 
 
 def _networks(stream: DiffusionStream) -> Callable[[], None]:
@@ -61,16 +74,16 @@ def _step(stream: DiffusionStream, pixels: np.ndarray[tuple[int, ...], np.dtype[
     return run
 
 
-def _turn(runs: Sequence[Callable[[], object]], backwards: bool) -> list[float]:
+def _turn(runs: Sequence[Callable[[], object]], backwards: bool) -> list[_Time]:
     """Seconds of each; every other turn in the opposite order, so that none always follows the same one."""
     times = [_time(run) for run in (reversed(runs) if backwards else runs)]
     return times[::-1] if backwards else times
 
 
-def _time(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _time(run: Callable[[], object]) -> _Time:
+    began, used = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - began
+    return _Time(time.perf_counter() - began, time.process_time() - used)
 
 
 def _wait(device: torch.device) -> None:

@@ -28,7 +28,10 @@ def finish(image: Tensor, source: Tensor, mix: Tensor) -> Tensor:
 
 def to_bytes(image: Tensor) -> Tensor:
     """fp32 [1, 3, H, W] in [-1, 1] to uint8 [H, W, 3], contiguous; rounded to nearest."""
-    levels = torch.add(128.0, image, alpha=127.5).to(torch.uint8)
+    levels = torch.add(128.0, image, alpha=127.5)
+    if levels.device.type == "cpu":
+        levels = levels.to(torch.int16)  # two conversions that torch has vectors for, in half the time of the one
+    levels = levels.to(torch.uint8)
     return levels[0].permute(1, 2, 0).contiguous()
 
 

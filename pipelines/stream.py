@@ -85,6 +85,7 @@ class DiffusionStream:
         self.engine_note = ""
         """Why it paints with the engine that it began with; empty where nothing was to choose."""
         self._upgrade: Upgrade | None = None
+        self._threads = torch.get_num_threads()
         self._plain = self._engine = nets
         """What it began with, and what it paints with."""
         self._fast: Nets | None = None
@@ -156,6 +157,9 @@ class DiffusionStream:
 
     def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
+        threads = self.nets.threads or self._threads
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
         if params.take != self._take:
             self._take = params.take
             self._begin_anew()

@@ -166,3 +166,21 @@ def test_a_compiler_that_ends_its_process_ends_that_one_alone(model_folder, monk
 def test_its_package_tells_nobody_that_it_is_used():
     openvino()
     assert sys.modules["openvino_telemetry"] is None
+
+
+def test_torch_has_one_thread_around_it_and_its_own_around_eager(engine, model_folder):
+    """As it changes over and back: see Nets.threads."""
+    folder, before = model_folder(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    stream = DiffusionStream(EagerEngine().load(folder, build()), (SIDE, SIDE), Params())
+    try:
+        seen = []
+        for nets in (stream.nets, engine.load(folder, build()), stream.nets):
+            stream.adopt(nets)
+            stream._plain = nets
+            stream(FRAME, Params())
+            seen.append(torch.get_num_threads())
+        assert seen == [2, 1, 2]
+    finally:
+        stream.close()
+        torch.set_num_threads(before)

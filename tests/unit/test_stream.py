@@ -87,3 +87,4 @@ def test_the_benchmark_times_the_whole_against_its_parts(made):
         assert figures["frame"] > 0
         assert figures["step"] > 0
         assert figures["networks"] > 0
+        assert figures["processor"] > -1.0
