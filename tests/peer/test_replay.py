@@ -69,6 +69,8 @@ def perform(run: Run, count: int) -> Path:
     run.osc.send_message("/ll/feedback", 0.5)
     run.osc.send_message("/ll/smoothing", 0.3)
     run.until(lambda: run.fed[-1][1].smoothing == 0.3)
+    version = run.fed[-1][1].version
+    run.until(lambda: sum(frame.version >= version for frame in list(run.frames)) > 4)  # there is a past to recur
     run.osc.send_message("/ll/record/start", ["set", "mp4", "input"])
     recording(run, count // 6)
     run.osc.send_message("/ll/strength", [0.9, 1.0])

@@ -46,7 +46,7 @@ class Run:
         self.app.feeder._snapshot = noted
         self.app.start()
         self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
-        self.until(lambda: len(self.frames) > 3)
+        self.until(lambda: len(self.frames) > 3, 90.0)  # with a real model on a busy machine
 
     def close(self) -> None:
         self.osc._sock.close()
