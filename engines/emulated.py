@@ -89,7 +89,7 @@ class EmulatedGraph:
             self._forget()
             self._done = [call for call in self.calls if not call.looks]
 
-    def keep(self, call: Call, reads: list[Tensor], writes: list[Tensor], fresh: list[Tensor]) -> None:
+    def keep(self, call: Call, reads: list[Tensor], writes: list[Tensor]) -> None:
         """Before a recorded call is done: what it changes must be as it was when the recording ends."""
         for tensor in writes:
             key = key_of(tensor)
@@ -208,7 +208,7 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if graph is not None:
             graph.streams.add(stream)
             with self.silent():
-                graph.keep(call, reads, writes, [])
+                graph.keep(call, reads, writes)
         out = func(*args, **kwargs)
         made = call.took(out)
         self.ledger.begin(made)

@@ -150,7 +150,7 @@ def test_modes_of_many_parts_paint_what_eager_paints(pair, model_folder, tmp_pat
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_two_modes_together_paint_what_eager_paints(pair, model_folder, tmp_path, amount):
-    paint_rows(pair(), rows()[: amount(1000, 12)], model_folder(), tmp_path)
+    paint_rows(pair(), rows()[: amount(1000, 6)], model_folder(), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["sd21", "sdxl", "lcm"])
