@@ -76,7 +76,7 @@ SHOW = (
     Reading("/cue/next", "cue.next", str, "", "The cue after it.", 64),
     Reading("/cue/in", "cue.in", float, "s", "Until that one fires by itself; -1 if it waits for a hand."),
     Reading("/beat", "beat", float, "", "Where in the bar the show is: 1 is its first beat."),
-    Reading("/beat/from", "beat.from", str, "", "Whose beat it is now: own, midi or link.", 8),
+    Reading("/clock/from", "beat.from", str, "", "Whose beat it is now: own, midi or link.", 8),
     Reading("/link/peers", "link.peers", int, "", "Other programs in the Ableton Link session."),
     Reading("/midi/state", "midi.state", str, "", "MIDI ports that are open, and what is being learnt.", 104),
     Reading("/schedule/active", "schedule.active", str, "", "Parameters that schedules move, those in hand marked so."),
