@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write both layouts. Raises ConfigError where that is not possible."""
+    if not 1 <= args.listen_port < 65536:
+        raise ConfigError("--listen-port takes 1 to 65535")
     made = everything(args.prefix) if not args.shipped else everything_shipped(args.prefix)
     files = {
         TOUCHOSC: tosc.pack(touchosc.layout(made, args.prefix, args.listen_port)),

@@ -144,7 +144,9 @@ def _reading(prefix: str, row: Reading) -> Control:
 
 
 def _row(prefix: str, spec: ParamSpec, known: Known) -> Control:
-    options: tuple[str | int, ...] = spec.choices or tuple(known(spec.ids)) if spec.ids or spec.choices else ()
+    options: tuple[str | int, ...] = spec.choices
+    if spec.ids:
+        options = tuple(known(spec.ids)) or (str(spec.default),)  # none while the user's models.toml can't be read
     name = spec.address.rpartition("/")[2] if "/" in spec.address else spec.address
     if spec.group == "lora":
         name = spec.address.partition("/")[2].replace("/", " ")

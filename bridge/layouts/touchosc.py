@@ -2,7 +2,7 @@
 
 What TouchOSC's own messages can do, they do: even faders, switches, buttons, texts and figures work without a script.
 Scripts (the files in lua/) add the rest: they subscribe, write values in figures, light the choice that is on, step
-whole numbers and leaf through names. Each runs in a Lua of its own and sees its node alone.
+whole numbers and leaf through names. Each runs in a Lua of its own; nodes tell each other by `notify`.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _switch(control: Control, place: Frame, accent: Colour) -> Node:
 def _constant(value: str | int | float) -> Part:
     if isinstance(value, str):
         return Part("CONSTANT", "STRING", value)
-    return Part("CONSTANT", "INTEGER" if isinstance(value, int) else "FLOAT", f"{value:g}")
+    return Part("CONSTANT", "INTEGER" if isinstance(value, int) else "FLOAT", f"{value:.10g}")
 
 
 # Rows: the name on the left, what moves it on the right

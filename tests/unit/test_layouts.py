@@ -60,6 +60,10 @@ def test_other_prefixes_looks_and_models_go_in() -> None:
     assert named[:2] == [("look 0", 0.0), ("look 0", 4.0)]
     assert len(named) == 10
     assert next(control for control in controls if control.address == "/x/model").options == ("mine",)
+    unread = pages("/x", lambda ids: ())
+    assert next(control for page in unread for control in page.rows if control.address == "/x/model").options == (
+        "pocket",
+    )
 
 
 # TouchOSC
@@ -201,6 +205,7 @@ def test_the_command_writes_both_and_says_how_to_connect(tmp_path: Path, capsys:
     assert "local PREFIX = '/vj'\nlocal PORT = 9107\n" in xml
     assert "[/ll/" not in xml  # the beginning of an address in CDATA
     assert json.loads((tmp_path / "new" / STAGE_CONTROL).read_text("utf-8"))["type"] == "session"
+    assert main(["layouts", str(tmp_path), "--listen-port", "0"]) == 2
     (tmp_path / "file").write_text("")
     assert main(["layouts", str(tmp_path / "file")]) == 2
     assert "can't be written" in capsys.readouterr().err
