@@ -6,6 +6,8 @@ hexler.net/touchosc/manual: script-functions-global, script-objects-control, edi
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import socket
 import time
 from collections import deque
@@ -24,23 +26,22 @@ DEADLINE_S = 20.0
 class Seen:
     """A control as a script sees it: the manual's fields and no others."""
 
-    def __init__(self, control: Control, lua: LuaRuntime) -> None:
-        object.__setattr__(self, "_at", (control, lua))
+    def __init__(self, control: Control, tables: dict[Control, Any]) -> None:
+        object.__setattr__(self, "_at", (control, tables))
+        object.__setattr__(self, "_tables", tables)
 
     def __getattr__(self, field: str) -> Any:
         if field.startswith("__"):
             raise AttributeError(field)  # lupa asks whether this is a list
-        control, lua = self._at
+        control, tables = self._at
         if field in ("name", "tag", "color", "values"):
             return getattr(control, field)
         if field == "parent":
-            return Seen(control.parent, lua) if control.parent else None
+            return Seen(control.parent, tables) if control.parent else None
         if field == "notify":
             return lambda me, key, value=None: me._at[0].call("onReceiveNotify", key, value)
         assert field == "children", f"the manual knows no {field}"
-        seen = [Seen(child, lua) for child in control.children]
-        by_name = {child._at[0].name: child for child in reversed(seen)}  # the first of a name counts
-        return lua.table_from({**by_name, **dict(enumerate(seen, 1))})
+        return self._tables[control]
 
     def __setattr__(self, field: str, value: Any) -> None:
         assert field == "color", field
@@ -143,6 +144,8 @@ class App:
         self.queue: deque[tuple[Control, str, tuple[Any, ...]]] = deque()
         self._running = False
         self._start = time.monotonic()
+        # Lua runs without Python's lock, and another thread's garbage collection must not free what it is using.
+        gc.disable()
 
     def open(self, layout: py2tosc.Document) -> None:
         self.root = Control(self, layout.root, None)
@@ -167,6 +170,10 @@ class App:
     def close(self) -> None:
         """The listener stays: it is its owner's."""
         self._sender.close()
+        self.__dict__.pop("root", None)
+        self._heard.clear()
+        gc.collect()
+        gc.enable()
 
     def lua(self, control: Control, script: str) -> LuaRuntime:
         """A context of its own with the globals of the manual alone, as far as our scripts may want them."""
@@ -174,9 +181,18 @@ class App:
         own = runtime.globals()
         for name in ("io", "os", "package", "require", "dofile", "loadfile", "debug", "python", "module"):
             own[name] = None
-        own["self"], own["getMillis"], own["sendOSC"] = Seen(control, runtime), self._millis, self._send_table
+        tables: dict[Control, Any] = {}
+        near = control.walk() if control.parent is None else (control, *control.children, control.parent)
+        for one in {*near, *(control.parent.children if control.parent else ())}:
+            # Before the script runs: lupa has no room for a table in the middle of a callback.
+            seen = [Seen(child, tables) for child in one.children]
+            by_name = {child._at[0].name: child for child in reversed(seen)}  # the first of a name counts
+            tables[one] = runtime.table_from({**by_name, **dict(enumerate(seen, 1))})
+        own["self"], own["getMillis"], own["sendOSC"] = Seen(control, tables), self._millis, self._send_table
         own["Color"] = lambda *parts: parts
         own["math"]["clamp"] = lambda value, low, high: min(max(value, low), high)
+        # For ever: a Lua that garbage collection closes before the last of its objects takes the process with it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
         runtime.execute(script)
         return runtime
 
