@@ -35,10 +35,10 @@ NO_PRESET = {"pause", "bypass", "colour_capture", "upgrade"}
 """Rows that are an act, not a look. Structural ones are left out too: a preset is there with the next frame."""
 APART = {"movie"}
 """Drivers that are source and sink, but no way to this component."""
-AUTO = "Auto: on this machine cuda-ipc where a trial succeeds, else shared memory; ZMQ to another."
+AUTO = "Auto: shared memory on this machine, ZMQ to another."
 COSTS = {
     "shm": "Shared memory: same machine, about 1 ms at 512², nothing to install.",
-    "cuda-ipc": "Cuda-ipc: same machine and NVIDIA card, where the pictures stay; else as shared memory.",
+    "cuda-ipc": "Cuda-ipc: same machine and NVIDIA card, where the pictures stay; not yet run on one; else as shm.",
     "zmq": "ZMQ: another machine, or this one; needs pyzmq beside the component (livelatent td install).",
     "ndi": "NDI: another machine, compressed, one to three frames late; TouchDesigner's own operators.",
     "spout": "Spout: same machine and graphics card, Windows; TouchDesigner's own operators.",

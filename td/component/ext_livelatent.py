@@ -45,7 +45,7 @@ class LiveLatent:
         self.links = Links(self.picture, self.hint, self.card)
         self.born, self.received, self.trips = time.perf_counter_ns(), 0, deque(maxlen=64)
         self.warning, self.face, self._shown_at, self._busy = "", None, 0.0, False
-        self.transport, self.auto, self.asked, self._at_end = "", False, (False, False), False
+        self.transport, self.asked, self._at_end = "", (False, False), False
         self.sync.figure("Component", f"{self.build['version']} component {self.build['hash']}")
 
     def onDestroyTD(self):
@@ -88,17 +88,16 @@ class LiveLatent:
         """Take ports, names and transport from the page."""
         par, self._busy = self.comp.par, True
         host = par.Host.eval().strip()
-        local = host in LOOPBACK
         if self.ear.par.active.eval():
             self.sync.leave(self.ear.par.port.eval())
         self.out.par.address, self.out.par.port, self.out.par.active = host, par.Oscport.eval(), True
         self.ear.par.port, self.ear.par.active = par.Listenport.eval(), True
         self.transport = par.Transport.eval()
-        self.auto = self.transport == "auto" and local
-        if self.auto or self.transport == "cuda-ipc":
-            self.card.try_out(self.proof)
         if self.transport == "auto":
-            self.transport = "zmq" if not local else "cuda-ipc" if self.card.usable else "shm"
+            # Never cuda-ipc: a driver that crashes takes TouchDesigner along, and no card has run this yet.
+            self.transport = "shm" if host in LOOPBACK else "zmq"
+        elif self.transport == "cuda-ipc":
+            self.card.try_out(self.proof)
         self.links.open(self.transport, par, host)
         names = par.Inname.eval(), par.Outname.eval()
         switch(self.comp, self.document["native"].get(self.transport, ""), names, self.received)

@@ -36,7 +36,7 @@ def face(ext):
     elif not ext.comp.inputConnectors[0].connections:
         state, line = told or "running", "Connected; nothing is wired to the input."
     else:
-        state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {_way(ext)}"
+        state, line = told or "running", f"{told}: {sync.reading('/fps') or 0:.1f} frames/s, {links.words_for()}"
     mismatch = " ".join(filter(None, (_mismatch(ext), _late(ext))))
     if problem:
         state = "error" if not sync.live or links.problem else state
@@ -63,12 +63,6 @@ def _absent(ext):
 
 def _verb(state):
     return "starting" if state == "running" else "stopping"
-
-
-def _way(ext):
-    """How the pictures go; with Auto on this machine, why they do not stay on the card."""
-    way = ext.links.words_for() or ext.transport
-    return f"{way} ({ext.card.problem})" if way == "shm" and ext.auto and ext.card.problem else way
 
 
 def _late(ext):

@@ -63,14 +63,14 @@ def driver(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proces
         yield made
 
 
-def stage_on(folder: Path, machine: Machine, gpu: Any, arguments: str = "--no-web --engine fake", **more: Any) -> Stage:
+def stage_on(folder: Path, machine: Machine, gpu: Any, transport: str = "cuda-ipc") -> Stage:
     """A stage whose bridge finds the same cards."""
-    stage = ready(folder, arguments, gpu=gpu, **more)
+    stage = ready(folder, gpu=gpu)
     script = folder / "with-cards"
     launcher = ROOT / "tests/support/cuda_bridge.py"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{launcher}" "{machine.folder}" "$@"\n', "utf-8")
     script.chmod(0o755)
-    stage.comp.par.Command = str(script)
+    stage.comp.par.Command, stage.comp.par.Transport = str(script), transport
     stage.frame()
     return stage
 
@@ -160,7 +160,38 @@ def test_a_picture_comes_back_with_its_own_number(stage: Stage, monkeypatch: pyt
     assert all(abs(a - b) <= 1 for a, b in pairs), pairs
 
 
-def test_with_auto_a_bridge_of_shared_memory_stays_with_it_and_the_face_says_why(
+def test_auto_leaves_the_driver_alone_where_it_would_work(
+    tmp_path: Path, machine: Machine, driver: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lend, loaded = ctypes.CDLL, []
+
+    def load(name: Any, *rest: Any, **more: Any) -> Any:
+        loaded.append(name)
+        return lend(name, *rest, **more)
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    stage = stage_on(tmp_path, machine, driver, "auto")
+    try:
+        stage.comp.par.Start.pulse()
+        stage.until(lambda: stage.ext.received > 3 and stage.par("Status").endswith("frames/s, shm"), 60)
+        assert close_to(stage.out._seen(), INVERTED)
+        stage.ext.Stop()
+        stage.until(lambda: stage.ext.bridge.state == "off", 20)
+        stage.comp.par.Host = "192.0.2.1"  # never anybody's
+        stage.until(lambda: stage.ext.links.words_for() == "zmq")
+        stage.comp.par.Host = "127.0.0.1"
+        stage.until(lambda: stage.ext.links.words_for() == "shm")
+        assert loaded == [], "no library is loaded"
+        assert stage.ext.card.cuda is None
+        assert driver.current is None, "nor is TouchDesigner asked for memory of its card"
+        stage.comp.par.Transport = "cuda-ipc"
+        stage.until(lambda: stage.ext.card.usable, 10, "who chooses it gets it")
+        assert len(loaded) == 1
+    finally:
+        stage.close()
+
+
+def test_a_bridge_of_shared_memory_stays_with_it_and_the_face_says_why(
     tmp_path: Path, machine: Machine, driver: Process
 ) -> None:
     stage = stage_on(tmp_path, machine, driver)
@@ -209,7 +240,7 @@ def test_a_call_that_fails_sends_the_pictures_through_shared_memory(stage: Stage
     ],
     ids=["no card", "no handle", "no context", "floats", "half floats", "another order"],
 )
-def test_auto_takes_the_card_only_where_a_trial_succeeds(
+def test_the_card_is_taken_only_where_a_trial_succeeds(
     stage: Stage, driver: Process, spoil: Callable[[Stage, Process], None], said: str
 ) -> None:
     spoilt = stage.world._gpu
@@ -219,19 +250,14 @@ def test_auto_takes_the_card_only_where_a_trial_succeeds(
         stage.comp.par.Transport = "shm"
         stage.frame()
         stage.ext.card.cuda = None
-        asked: list[list[str]] = []
-        stage.ext.bridge.start = lambda command, words: asked.append(words)
-        stage.comp.par.Transport = "auto"
-        stage.frame()
-        stage.frame()
-        assert said in stage.ext.card.problem
-        stage.comp.par.Start.pulse()
-        stage.frame()
-        assert asked[0][1].startswith("shm?name=")
         stage.comp.par.Transport = "cuda-ipc"
         stage.frame()
         stage.frame()
-        assert said in stage.ext.links.words_for(), "who asks for it reads why not"
+        assert said in stage.ext.card.problem
+        assert stage.ext.links.words_for() == f"shm ({stage.ext.card.problem})", "who asks for it reads why not"
+        sent = stage.ext.links.sender.sent
+        stage.until(lambda: stage.ext.links.sender.sent > sent + 3)
+        assert not stage.ext.links.by_card(False)
     finally:
         stage.world._gpu = spoilt
         sys.modules["td.fake.gpu"].BLUE_FIRST[:] = [2, 1, 0, 3]  # type: ignore[attr-defined]
