@@ -10,12 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from engines.base import ControlNet, HintNet, ImageAdapter, Nets
+from engines.base import ImageAdapter, Nets
 from engines.device import memory
 from engines.errors import ModelError
-from engines.hintnets import load_hint
-from engines.modelfile import NO_CONTROLNET
-from engines.pose import load_pose
 from engines.registry import ModelEntry, Registry
 from pipelines.acting import differing
 from pipelines.coming import NOTHING_COMES
@@ -23,21 +20,16 @@ from pipelines.imageprompt import ImagePrompter
 from pipelines.knobs import Knobs
 from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
-from pipelines.pace import WAITING
 from pipelines.painter import Painter, painter
-from pipelines.params import Params, Unit
-from pipelines.preprocess.flowcolour import wheel
-from pipelines.preprocess.registry import CHOICES
-from pipelines.preprocess.skeleton import Skeletons
+from pipelines.params import Params
 from pipelines.prompt import Manner, Prompter
 from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
-from pipelines.shelf import Shelf
 from pipelines.spec import Moment, StreamSpec
 from pipelines.start import start
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
-from pipelines.units import UnitMode
+from pipelines.unitnets import UnitNets
 from pipelines.upgrade import Upgrade
 
 Acting = tuple[tuple[str, float], ...]
@@ -66,12 +58,9 @@ class DiffusionStream:
         self.prompter = Prompter(
             nets.text, params.prompt, params.negative, lambda: self._moment.seconds, Manner.of(params), loras=self.loras
         )
-        self.shelf: Shelf[ControlNet] = Shelf(self._load_control, nets.device)
-        self.hints: Shelf[HintNet] = Shelf(self._load_hint, nets.device, "ll-hints")
+        self.unitnets = UnitNets(nets, size, self.knobs, params.units())
         self.image = ImagePrompter(self.knobs.image, self._load_image, nets.device)
         self._model: ModelEntry | None = None
-        self._units: tuple[Unit, ...] = params.units()
-        self._nets_ahead: set[str] = set()
         self.painter: Painter = painter(nets, size)
         self._begun: deque[bool | None] = deque()
         """Of each frame that was begun whether a hint can be looked at; None where the last picture is held."""
@@ -91,8 +80,6 @@ class DiffusionStream:
         self._fast: Nets | None = None
         self._refused: Acting | None = None
         """LoRAs that the faster engine could not paint with."""
-        self._stale: set[str] = set()
-        """ControlNets of an engine that was left: each is used until its like has been loaded."""
 
     @classmethod
     def load(cls, spec: StreamSpec, params: Params) -> DiffusionStream:
@@ -165,11 +152,10 @@ class DiffusionStream:
             self._begin_anew()
         self._ask(params, moment, params.prompt_fade)
         cond = self.prompter.now(self._values(params))
-        before = self._loaded()
-        self._units = params.units()
-        self._shelve()
+        before = self.unitnets.loaded
+        self._follow_units(params)
         acting = self.loras.choose(self.prompter.acting(), weights_of(params.loras()))
-        if cond is not None or acting or self._loaded() != before or params.ip_on:
+        if cond is not None or acting or self.unitnets.loaded != before or params.ip_on:
             self.painter.meet()
         if cond is not None:
             self.knobs.speak(cond)
@@ -177,7 +163,7 @@ class DiffusionStream:
         self.image.follow(params, self._moment.seconds)
         self._choose_engine(acting, params)
         held, seen = self._counts[0], self.knobs.image.changes
-        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, self._loaded(), acting)
+        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, self.unitnets.loaded, acting)
         if rests and (self._last is not None or self._begun):
             return False
         if not params.bypass:
@@ -187,7 +173,7 @@ class DiffusionStream:
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)
         self.painter.paint(frame, self.knobs, self.state, self.nets)
-        self._look_beside()
+        self.unitnets.look_beside(self.state)
         if params.colour_capture != self._captured:
             self._captured = params.colour_capture
             if self._captured:
@@ -213,7 +199,7 @@ class DiffusionStream:
 
     def _choose(self, params: Params, frame: torch.Tensor) -> None:
         """What the units look at, and the image prompt."""
-        self._own.choose(self._units, frame, params.ip_source)
+        self._own.choose(params.units(), frame, params.ip_source)
         last = self.state.picture if self._last is not None else None
         if params.ip_source == "previous_output":
             self.painter.settle()
@@ -242,10 +228,8 @@ class DiffusionStream:
                 self.painter.meet()
                 self.knobs.speak(cond)
             self._fades += 1
-        self._units = params.units()
-        self._shelve()
-        self.shelf.settle()
-        self.hints.settle()
+        self._follow_units(params)
+        self.unitnets.settle()
         self.image.follow(params, self._moment.seconds)
         self.image.settle()
 
@@ -254,7 +238,8 @@ class DiffusionStream:
         kept = self.nets
         self.painter.meet()
         self.nets = dataclasses.replace(nets, text=kept.text, controlnets=kept.controlnets, hintnets=kept.hintnets)
-        self._engine, self._stale = nets, set(kept.controlnets)
+        self.unitnets.adopt(self.nets)
+        self._engine = nets
 
     def _choose_engine(self, acting: Acting, params: Params) -> None:
         """The faster one, once it is there, if it can paint with the LoRAs that act; pictures as prompts only the
@@ -290,7 +275,9 @@ class DiffusionStream:
         self.prompter.ask(params.prompt, params.negative, fade, Manner.of(params), params.prompt_line, slots)
         if coming.texts is not None:
             self.prompter.foresee(*coming.texts, slots)
-        self._nets_ahead = set(coming.controlnets)
+
+    def _follow_units(self, params: Params) -> None:
+        self.unitnets.follow(params.units(), (params.coming or NOTHING_COMES).controlnets)
 
     def _values(self, params: Params) -> dict[str, float]:
         """What mathematics in a prompt may use besides the prompt's own time."""
@@ -321,7 +308,7 @@ class DiffusionStream:
             **self.prompter.took(),
             "engine": self.nets.described,
             "controlnets": differing(params, self.knobs.units.using),
-            "waiting": [n for n, unit in enumerate(self._units, 1) if _needs(unit) not in ("", *self.nets.hintnets)],
+            "waiting": self.unitnets.waiting(),
             "absent": [name for name in weights_of(params.loras()) if name not in self.loras.here],
         }
 
@@ -343,61 +330,9 @@ class DiffusionStream:
             "coherence.difference": difference,
             **self.prompter.notes(),
             **self.loras.notes(),
-            **self._control_notes(),
+            **self.unitnets.notes(),
             **self.image.notes(),
         }
-
-    def _loaded(self) -> tuple[str, ...]:
-        return (*self.nets.controlnets, *self.nets.hintnets)
-
-    def _shelve(self) -> None:
-        """Have the networks that the units name loaded, and let go of those that nobody uses any more."""
-        self._shelve_hints()
-        here, named = self.nets.controlnets, {unit.model for unit in self._units} - {NO_CONTROLNET} | self._nets_ahead
-        if not (named or here):
-            self.shelf.ask(())
-            return
-        fetched = self.shelf.fetch()
-        here |= fetched
-        self._stale = (self._stale - fetched.keys()) & named
-        for name in here.keys() - named - set(self.knobs.units.using.values()):
-            del here[name]
-        self.shelf.ask(sorted(named - (here.keys() - self._stale)))
-
-    def _shelve_hints(self) -> None:
-        here, wanted = self.nets.hintnets, {needs for unit in self._units if (needs := _needs(unit))}
-        if wanted or here:
-            here |= self.hints.fetch()
-            for kind in here.keys() - wanted:
-                del here[kind]
-        self.hints.ask(sorted(wanted - here.keys()))
-
-    def _load_hint(self, kind: str) -> HintNet:
-        """On the shelf's thread."""
-        entry = Registry.open().hintnet_for(kind)  # type: ignore[arg-type]  # a shelf knows its ids as text
-        if entry.kind == "pose":
-            pose = Skeletons(load_pose(entry.folder(), self.nets.device.type))
-            pose(torch.zeros(1, 3, *self.size))
-            return pose
-        return load_hint(entry.kind, entry.folder(), self._plain.device, self._plain.dtype, self.size)
-
-    def _look_beside(self) -> None:
-        """Hand what units saw in this frame to networks that run beside the stream."""
-        late = [unit for unit in self.knobs.mode.units if unit.beside]
-        hints = {unit.number: self.state.hints[unit.memory] for unit in late}
-        nets = {unit.number: self.nets.hintnets[CHOICES[unit.preprocessor].needs] for unit in late}
-        self.knobs.units.beside.offer(hints, nets, self._units)
-
-    def _load_control(self, name: str) -> ControlNet:
-        """On the shelf's thread."""
-        if self.nets.load_control is None:
-            raise ModelError("this engine runs no ControlNets")
-        net = self.nets.load_control(Registry.open().controlnet(name).folder())
-        if net.channels not in (3, 6):
-            raise ModelError(f"it wants a hint of {net.channels} channels; livelatent has 3, or 6 for TemporalNet2")
-        if net.channels == 6:
-            wheel(self.nets.device)  # uploaded here, as no frame that is recorded as a graph may
-        return net
 
     def _load_image(self, name: str) -> ImageAdapter:
         """On the shelf's thread."""
@@ -411,46 +346,10 @@ class DiffusionStream:
             raise ModelError(f"it was made for {entry.family} models{none}")
         return self._plain.load_image(entry.file(), entry.encoder())
 
-    def _control_notes(self) -> dict[str, float | str]:
-        """Of the control units: which act, which ControlNets are on their way, and what is wrong."""
-        wrong, pending, mode, using = self.shelf.wrong(), self.shelf.pending(), self.knobs.mode, self.knobs.units.using
-        unseen = self.hints.wrong()
-        beside = self.knobs.units.beside
-        acting = {unit.number: unit for unit in mode.units}
-        state, error = [f"{unit.number} {_acts(unit)}" for unit in mode.units], []
-        for number, unit in enumerate(self._units, 1):
-            if unit.model in pending:
-                state.append(f"{number} loading {unit.model}")
-            if unit.model in wrong:
-                error.append(f"unit {number}: {unit.model}: {wrong[unit.model]}")
-            if (needs := _needs(unit)) in self.hints.pending():
-                state.append(f"{number} loading {needs}")
-            if needs in unseen:
-                error.append(f"unit {number}: {unit.preprocessor}: {unseen[needs]}")
-            if beside.wrong and needs and CHOICES[unit.preprocessor].beside:
-                error.append(f"unit {number}: {unit.preprocessor}: {beside.wrong}")
-            if unit.on and unit.source == "stream" and number in using and number not in acting:
-                error.append(f"unit {number}: nothing has come from its own stream yet")
-            if number in acting and unit.mode == "control" and mode.guidance != "full":
-                error.append(f"unit {number}: mode control is prompt without guidance_mode full")
-        age = float(self.knobs.units.age)
-        return {"control.state": ", ".join(state), "control.error": "; ".join(error), "control.age": age}
-
     def close(self) -> None:
         """Stop the threads. The networks go when the stream does."""
         self.painter.close()
         self.prompter.close()
-        self.shelf.close()
+        self.unitnets.close()
         self.loras.close()
         self.image.close()
-        self.hints.close()
-        self.knobs.units.beside.close()
-
-
-def _needs(unit: Unit) -> str:
-    """The kind of network that a unit's preprocessor looks through; empty for none, or where no ControlNet is named."""
-    return "" if unit.model == NO_CONTROLNET else CHOICES[unit.preprocessor].needs
-
-
-def _acts(unit: UnitMode) -> str:
-    return f"waiting for {unit.preprocessor}" if unit.look in WAITING else unit.net

@@ -112,7 +112,7 @@ def hint_net(seed: int) -> HintNet:
 
 def keep_loaded(stream: DiffusionStream) -> None:
     """Loading is the one thing that a picture may depend on and no version names: here both are always there."""
-    stream._shelve = lambda: None  # type: ignore[method-assign]
+    stream.unitnets.follow = lambda units, ahead: None  # type: ignore[method-assign]
     stream.loras.ask = lambda ids: None  # type: ignore[method-assign]
 
 

@@ -378,7 +378,7 @@ def test_a_hint_from_beside_the_stream_is_captured(steered):
         assert torch.equal(captured, step(pixels, steered.knobs, steered.state, steered.nets))
         assert all(torch.equal(a, b) for a, b in zip(left, past, strict=True))
         if seed == 3:
-            steered._units = params.units()
-            steered._look_beside()
+            steered.unitnets.follow(params.units(), ())
+            steered.unitnets.look_beside(steered.state)
             assert beside.settle(20)
     assert looks == ["watch", "follow", "carry", "carry", "carry"]

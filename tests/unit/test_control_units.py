@@ -329,23 +329,23 @@ def test_a_model_is_loaded_beside_the_stream_and_the_one_before_acts_until_it_is
     paint(stream)
     assert not stream.nets.controlnets, "what nobody names is let go of"
     gate = threading.Event()
-    load = stream.shelf._load
+    load = stream.unitnets.shelf._load
 
     def slow(name: str):
         assert gate.wait(20)
         return load(name)
 
-    monkeypatch.setattr(stream.shelf, "_load", slow)
+    monkeypatch.setattr(stream.unitnets.shelf, "_load", slow)
     assert np.array_equal(stream(FRAME, Params(**unit(model="a"))), plain)
     assert stream.notes()["control.state"] == "1 loading a"
     gate.set()
-    assert stream.shelf.settle(20)
+    assert stream.unitnets.shelf.settle(20)
     assert np.array_equal(stream(FRAME, Params(**unit(model="a"))), by_a)
     gate.clear()
     assert np.array_equal(stream(FRAME, Params(**unit(model="b"))), by_a)
     assert stream.notes()["control.state"] == "1 a, 1 loading b"
     gate.set()
-    assert stream.shelf.settle(20)
+    assert stream.unitnets.shelf.settle(20)
     assert np.array_equal(stream(FRAME, Params(**unit(model="b"))), by_b)
     assert stream.notes()["control.state"] == "1 b"
 

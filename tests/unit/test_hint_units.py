@@ -148,17 +148,17 @@ def test_it_is_loaded_beside_the_stream_and_freed(stream: DiffusionStream, monke
     plain, acting = paint(stream, Params()), paint(stream, unit())
     paint(stream, unit("none"))
     assert not stream.nets.hintnets, "what nobody looks through is let go of"
-    gate, load = threading.Event(), stream.hints._load
+    gate, load = threading.Event(), stream.unitnets.hints._load
 
     def slow(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
         assert gate.wait(20)
         return load(kind)
 
-    monkeypatch.setattr(stream.hints, "_load", slow)
+    monkeypatch.setattr(stream.unitnets.hints, "_load", slow)
     assert np.array_equal(stream(FRAME, unit()), plain), "no frame waits, and no other hint is shown"
     assert stream.notes()["control.state"] == "1 loading depth"
     gate.set()
-    assert stream.hints.settle(20)
+    assert stream.unitnets.hints.settle(20)
     assert np.array_equal(stream(FRAME, unit()), acting)
     assert paint(stream, unit(on=False)) is not None
     assert stream.nets.hintnets.keys() == {"depth"}, "off, it stays ready"
