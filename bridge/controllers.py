@@ -35,7 +35,7 @@ class Controllers:
 
             ports.require()
             midi = Midi(config.midi, store, director, context.metrics, acts.whatever)
-            acts.add(MidiActs(midi, config.osc.prefix).acts)
+            acts.add(MidiActs(midi, config.osc.prefix).acts, midi.wiring)
             self._add(midi.start, midi.stop)
         if config.link.enabled:
             from bridge.show.ableton import Ableton

@@ -31,11 +31,11 @@ class MidiActs:
         if not args or args[0] == "":
             self._midi.learn(None)
             return
-        more = [one for one in args[1:] if isinstance(one, (bool, int, float, str))]
-        self._midi.learn(bindings.wanted(self._address(args), more))
+        page = origin if isinstance(origin, str) else ""
+        self._midi.learn(bindings.wanted(self._address(args), _following(args)), page)
 
     def _forget(self, args: Args, origin: object) -> None:
-        self._midi.forget(self._address(args))
+        self._midi.forget(self._address(args), _following(args))
 
     def _load(self, args: Args, origin: object) -> None:
         name = text(args, 0)
@@ -50,3 +50,8 @@ class MidiActs:
 
     def _address(self, args: Args) -> str:
         return text(args, 0).removeprefix(self._prefix).strip("/")
+
+
+def _following(args: Args) -> list[bool | int | float | str]:
+    """What follows the address."""
+    return [one for one in args[1:] if isinstance(one, (bool, int, float, str))]

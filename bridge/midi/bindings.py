@@ -8,6 +8,7 @@ to = "strength"         # any address, without the prefix
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -203,10 +204,15 @@ def learnt(path: Path, name: str, binding: Binding) -> Path:
     return _save(name, blocks)
 
 
-def forgotten(path: Path, name: str, to: str) -> Path:
-    """Take out all that is bound to this address. Raises ControlError if nothing is."""
+def following(binding: Binding) -> list[bool | int | float | str]:
+    """What stands behind the address: an act's arguments, or the value that a press sets."""
+    return binding.args if binding.value is None else [binding.value]
+
+
+def forgotten(path: Path, name: str, to: str, args: Sequence[object] = ()) -> Path:
+    """Take out what is bound to this address: all, or what has these arguments. Raises ControlError if nothing has."""
     found = read_map(path)
-    gone = {i for i, one in enumerate(found.bind, 1) if one.to == to}
+    gone = {i for i, one in enumerate(found.bind, 1) if one.to == to and (not args or following(one) == [*args])}
     if not gone:
         raise ControlError(f"nothing is bound to {to[:60]!r}")
     return _save(name, [block for i, block in enumerate(_blocks(path, found)) if i not in gone])

@@ -24,9 +24,9 @@ class Found(NamedTuple):
 class Learner:
     """Not thread-safe."""
 
-    def __init__(self, binding: Binding) -> None:
-        """`binding`: what is to be bound, to no control yet."""
-        self.binding = binding
+    def __init__(self, binding: Binding, page: str = "") -> None:
+        """`binding`: what is to be bound, to no control yet. `page`: the one that asked, if it was one."""
+        self.binding, self.page = binding, page
         self._found: Found | None = None
 
     def offer(self, port: str, event: Event, at_ns: int) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bridge.midi.hand import Hand, Move
 from bridge.midi.learn import Learner
 from bridge.show.acts import Act
 from bridge.show.director import Director
+from bridge.show.wiring import Bound, Wiring
 from bridge.store import ParamStore
 
 log = logging.getLogger("livelatent.midi")
@@ -57,6 +58,7 @@ class Midi:
         """Guards the bindings and what is learnt. Nothing of the director's is called under it: its acts call us."""
         self._name, self._path, self._stamp = config.map, Path(), -1
         self._hands: list[Hand] = []
+        self._bound: tuple[Bound, ...] = ()
         self._learner: Learner | None = None
         self.load(config.map)
         self._clocks = Clocks(config.clock)
@@ -90,22 +92,30 @@ class Midi:
         with self._lock:
             self._name, self._path, self._stamp = name, path, _stamp(path)
             self._hands = [Hand(binding) for binding in found.bind]
+            self._bound = tuple(map(_bound, found.bind))
 
-    def learn(self, binding: bindings.Binding | None) -> None:
-        """Bind the control that moves next, or none any more."""
+    def learn(self, binding: bindings.Binding | None, page: str = "") -> None:
+        """Bind the control that moves next, or none any more. `page`: the one that asked."""
         with self._lock:
-            self._learner = None if binding is None else Learner(binding)
+            self._learner = None if binding is None else Learner(binding, page)
         self._tell()
 
-    def forget(self, to: str) -> None:
-        """Raises ControlError if nothing is bound to it."""
+    def forget(self, to: str, args: Sequence[object] = ()) -> None:
+        """With `args`, only what has these. Raises ControlError if nothing is bound to it."""
         with self._lock:
-            bindings.forgotten(self._path, self._name, to)
+            bindings.forgotten(self._path, self._name, to, args)
             self.load(self._name)
 
     def bound(self) -> list[bindings.Binding]:
         with self._lock:
             return [hand.binding for hand in self._hands]
+
+    def wiring(self) -> Wiring:
+        """For pages, many times a second: without the lock, which is held while a file is written."""
+        bound, learner = self._bound, self._learner
+        if learner is None:
+            return Wiring(bound)
+        return Wiring(bound, _bound(learner.binding, on=""), learner.page)
 
     # The libraries' threads
 
@@ -231,6 +241,10 @@ class Midi:
             self._metrics.gauge("midi.state", " · ".join(filter(None, (learning, ", ".join(names)))))
         elif self.ports.changes:
             self._metrics.gauge("midi.state", "nothing is plugged in")
+
+
+def _bound(binding: bindings.Binding, on: str | None = None) -> Bound:
+    return Bound(binding.on if on is None else on, binding.port, binding.to, tuple(bindings.following(binding)))
 
 
 def _stamp(path: Path) -> int:

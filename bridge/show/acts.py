@@ -20,6 +20,7 @@ from bridge.show import cues
 from bridge.show.arguments import Answer, Args, amount, count, fitting, text, word
 from bridge.show.cues import Cue, Quantise
 from bridge.show.director import Director
+from bridge.show.wiring import Wiring
 from bridge.store import Setting
 from pipelines.params import table
 
@@ -59,7 +60,7 @@ ACTS = {
     "next/bar/<address>": "The same with the next bar: `/ll/next/bar/strength 0.7 2`, `/ll/next/bar/cue/go`.",
     "midi/learn": "`ADDRESS [argument ...]`: the controller that moves next is bound to it (docs/show.md); without an "
     "address, learn no more.",
-    "midi/forget": "`ADDRESS`: no controller moves it any more.",
+    "midi/forget": "`ADDRESS [argument ...]`: no controller moves it any more, or does it with these arguments.",
     "midi/load": "`NAME`: take the bindings of this file.",
     "midi/list": "Answered with the names of the files of bindings.",
     "midi/bindings": "Answered with what is bound: controller and address of each in turn.",
@@ -87,10 +88,13 @@ class Acts:
         self._acts: dict[str, Act] = {name: _absent for name in ACTS if name.startswith("midi/")}
         own = [name for name in ACTS if "<" not in name and name not in self._acts]
         self._acts |= {name: getattr(self, f"_{name.replace('/', '_')}") for name in own}
+        self.wiring: Callable[[], Wiring] | None = None
+        """What is bound to what; None where MIDI is off."""
 
-    def add(self, more: Mapping[str, Act]) -> None:
+    def add(self, more: Mapping[str, Act], wiring: Callable[[], Wiring] | None = None) -> None:
         """Acts of ACTS that others do: MIDI's."""
         self._acts |= more
+        self.wiring = wiring
 
     @property
     def director(self) -> Director:

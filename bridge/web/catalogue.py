@@ -22,6 +22,7 @@ def _row(spec: ParamSpec) -> Row:
     choices = _IDS[spec.ids]() if spec.ids else tuple(Choice(text, text) for text in spec.choices)
     return Row(
         name=spec.name,
+        address=spec.address,
         group=spec.group,
         type="choice" if choices else _TYPES[spec.type],  # type: ignore[arg-type]  # a dict's values are plain str
         kind=spec.kind,

@@ -13,6 +13,7 @@ from bridge.errors import ControlError, LiveLatentError
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
 from bridge.show.acts import Acts
+from bridge.show.wiring import Wiring
 from bridge.store import ParamStore, Setting
 from bridge.telemetry import READINGS, SHOW, readings
 from bridge.version import __version__
@@ -21,7 +22,7 @@ from bridge.web.catalogue import rows
 from bridge.web.client import Client
 from bridge.web.figures import detail
 from bridge.web.journal import Journal, who
-from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Log, Said, Say, Set, Stats, ToPage
+from bridge.web.messages import PROTOCOL, Change, Command, Figure, Hello, Log, Midi, Said, Say, Set, Stats, ToPage
 from bridge.web.pictures import Pictures
 
 FIGURES = tuple(Figure(row.address, row.unit, row.doc) for row in (*READINGS, *SHOW))
@@ -54,6 +55,7 @@ class Desk:
         self._commands = commands
         self._acts = acts
         self.board = Board(acts.director) if acts is not None else None
+        self._wiring: Wiring | None = None
         self._errors = dict.fromkeys(ERRORS, "")
         self._count = 0
         self._clients: set[Client] = set()
@@ -100,12 +102,15 @@ class Desk:
         if self.board is not None:
             client.tell("offer", self.board.offer)
             client.tell("cues", self.board.cues)
+        if self._acts is not None and self._acts.wiring is not None:
+            client.tell("midi", Midi(self._acts.wiring()))
         self.journal.note("note", "is here", client.name)
         try:
             await client.live()
         finally:
             self._clients.discard(client)
             self.journal.note("note", "has gone", client.name)
+            self._learn_no_more(client)
 
     def _name(self, socket: WebSocket) -> str:
         """`desk 1`, `phone 2`: short enough for the log, and enough to tell two people apart."""
@@ -183,6 +188,22 @@ class Desk:
         for client in self._clients:
             client.tell(key, message)
 
+    # MIDI learn
+
+    def _learn_no_more(self, client: Client) -> None:
+        """What a page that has gone wanted to bind must not wait on: no controller moves anything meanwhile."""
+        if self._acts is None or self._acts.wiring is None or self._acts.wiring().by != client.name:
+            return
+        if (act := self._acts.find("midi/learn")) is not None:
+            self._loop.run_in_executor(None, act, (), client.name)
+
+    def _look_at_midi(self, acts: Acts) -> None:
+        if acts.wiring is None:
+            return
+        before, self._wiring = self._wiring, acts.wiring()
+        if self._wiring != before:
+            self._tell_all("midi", Midi(self._wiring))
+
     # Ticks
 
     async def _tick(self) -> None:
@@ -192,6 +213,8 @@ class Desk:
             count += 1
             if self.board is not None and self._clients:
                 await self._look_at(self.board, count % FOLDER_TICKS == 0)
+            if self._acts is not None:
+                self._look_at_midi(self._acts)
             if count % STATS_TICKS == 0:
                 self._figures(count)
             for entry in self.journal.fresh():

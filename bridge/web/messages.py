@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from bridge.errors import ControlError
+from bridge.show.wiring import Wiring
 
 Shelf = Literal["input", "output", "hint"]
 SHELVES: tuple[Shelf, ...] = ("input", "output", "hint")
@@ -70,6 +71,8 @@ class Row(msgspec.Struct, frozen=True):
     """One parameter, as the page draws it."""
 
     name: str
+    address: str
+    """For OSC, without the prefix."""
     group: str
     type: Literal["bool", "int", "float", "text", "choice"]
     kind: str
@@ -135,6 +138,12 @@ class Cues(msgspec.Struct, tag_field="type", tag="cues", frozen=True):
     asked: int = -1
     """Fired by a hand, and waiting for its beat."""
     held: bool = False
+
+
+class Midi(msgspec.Struct, tag_field="type", tag="midi", frozen=True):
+    """Which controller does what, and what is being learnt. Told only where MIDI is on."""
+
+    wiring: Wiring
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -210,7 +219,7 @@ class Said(msgspec.Struct, tag_field="type", tag="said", frozen=True):
     args: tuple[str | float, ...]
 
 
-ToPage = Hello | Change | Stats | Detail | Offer | Cues | Log | Problem | Said
+ToPage = Hello | Change | Stats | Detail | Offer | Cues | Midi | Log | Problem | Said
 
 
 @dataclass(frozen=True, slots=True)

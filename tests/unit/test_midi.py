@@ -329,6 +329,30 @@ def test_learning_finds_what_was_meant(messages: list[Any], on: str) -> None:
     assert rig.say("midi/bindings") == (on, "cue/go")
 
 
+def test_one_of_several_that_an_address_has_is_forgotten_by_its_arguments() -> None:
+    looks = bind("note 1", "look/recall", 'args = ["a", 2.0]') + bind("note 2", "look/recall", 'args = ["b"]')
+    rig = Rig(looks + bind("note 3", "prompt", 'value = "ink"') + bind("note 4", "prompt", 'value = "gold"'))
+    with pytest.raises(Exception, match="nothing is bound to 'look/recall'"):
+        rig.say("midi/forget", "look/recall", "a")
+    rig.say("midi/forget", "look/recall", "a", 2)
+    rig.say("midi/forget", "prompt", "gold")
+    assert [(one.on, *one.args) for one in rig.midi.wiring().bound] == [("note 2", "b"), ("note 3", "ink")]
+
+
+def test_what_is_being_learnt_and_for_which_page_is_known() -> None:
+    rig = Rig()
+    act = rig.acts.find("midi/learn")
+    assert act is not None
+    act(("prompt", "ink"), "phone 2")
+    wiring = rig.midi.wiring()
+    assert wiring.learning is not None
+    assert (wiring.learning.to, wiring.learning.args, wiring.by) == ("prompt", ("ink",), "phone 2")
+    act(("/ll/strength",), ("10.0.0.7", 9000))
+    assert rig.midi.wiring().by == ""
+    act((), None)
+    assert rig.midi.wiring().learning is None
+
+
 def test_learning_can_be_given_up_and_refuses_what_has_no_address() -> None:
     rig = Rig()
     rig.say("midi/learn", "strength")

@@ -7,6 +7,7 @@ import { el } from "./el.js";
 import { Groups } from "./groups.js";
 import { listen } from "./keys.js";
 import { Layout } from "./layout.js";
+import { Learn } from "./learn.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
 import { Looks } from "./looks.js";
@@ -39,6 +40,15 @@ const painters = Object.fromEntries(["input", "output", "hint"].map((name) => [n
 const groups = new Groups(id("groups"));
 const recorder = new Recorder(id("recorder"), say);
 const structure = new Structure((values) => link.send({ type: "set", values }));
+const rows = new Map();
+const values = {};
+const learn = new Learn(say, [
+  ["[data-name]", (node) => bindable(rows.get(node.dataset.name))],
+  ["[data-look]", (node) => looks.way(node.dataset.look)],
+  ...["cue/go", "cue/back", "cue/hold"].map((address) => [`#${address.slice(4)}`, () => [address]]),
+  [".command", (node) => [node.dataset.command]],
+  ...["record", "still"].map((address) => [`#${address}`, () => [address]]),
+]);
 let drawn = "";
 let version = "";
 let you = "";
@@ -65,13 +75,21 @@ function promptLive() {
   for (const control of controls.values()) control.live?.();
 }
 
+/** What a knob is bound to; a key where there is nothing to turn through, which brings back what is there now. */
+function bindable(row) {
+  const turns = row.type !== "text" && row.kind === "live";
+  return turns ? [row.address] : [row.address, values[row.name]];
+}
+
 // Drawing
 
 function draw(hello) {
   controls.clear();
   for (const place of ["prompts", "times", "switches", "commands"]) id(place).replaceChildren();
   groups.clear();
+  rows.clear();
   for (const row of hello.table) {
+    rows.set(row.name, row);
     const control =
       row.kind === "structural" ? structure.control(row) : makeControl(row, (value) => move(row, value), () => moves.seconds > 0);
     controls.set(row.name, control);
@@ -79,7 +97,7 @@ function draw(hello) {
   }
   groups.place("model").append(structure.footer);
   for (const name of hello.commands.filter((name) => !IN_TRANSPORT.includes(name))) {
-    const button = el("button", { type: "button", className: "command", textContent: name.replaceAll("_", " ") });
+    const button = el("button", { type: "button", className: "command", "data-command": name, textContent: name.replaceAll("_", " ") });
     button.addEventListener("click", () => command(name));
     id("commands").append(button);
   }
@@ -121,14 +139,15 @@ function look(number) {
 
 // Hearing
 
-function show(values, times = {}, by = "") {
-  for (const [name, value] of Object.entries(values)) {
+function show(moved, times = {}, by = "") {
+  Object.assign(values, moved);
+  for (const [name, value] of Object.entries(moved)) {
     const control = controls.get(name);
     control?.show(value, times[name] ?? 0);
     groups.note(name, value);
     if (control && by && by !== you) theirs(control.root, by);
   }
-  if (values.hint_preview !== undefined) look(values.hint_preview);
+  if (moved.hint_preview !== undefined) look(moved.hint_preview);
 }
 
 /** Somebody else moves this: let it be seen who, for a moment. */
@@ -144,6 +163,7 @@ const heard = {
     if (version && version !== message.version) return location.reload();
     version = message.version;
     you = message.you;
+    learn.greet(you);
     greeted = false;
     log.clear();
     const table = JSON.stringify([message.table, message.commands]);
@@ -159,8 +179,10 @@ const heard = {
   offer(message) {
     looks.show(message.looks);
     cues.offer(message.looks.map((card) => card.name), message.shows);
+    learn.draw();
   },
   cues: (message) => cues.show(message),
+  midi: (message) => learn.show(message.wiring),
   log(message) {
     log.add(message.entries, !greeted);
     greeted = true;
@@ -172,6 +194,7 @@ const heard = {
     structure.running(readings["/info/model"]);
     looks.mark(readings["/look/now"]);
     recorder.show(readings);
+    learn.told(readings["/midi/state"]);
     cues.time(readings["/cue/in"]);
     for (const control of controls.values()) control.told?.(readings);
     for (const painter of Object.values(painters)) painter.caption();
@@ -213,6 +236,7 @@ listen({
   save: () => looks.asking(),
   record: () => recorder.on || recorder.toggle(),
   prompt: () => document.querySelector("[data-name=prompt] textarea")?.focus(),
+  learn: () => learn.toggle(),
   layout: () => layout.toggle(),
   theatre: makeTheatre(id("output")),
 });

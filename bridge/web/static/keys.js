@@ -11,6 +11,7 @@ const SHEET = [
   ["r", "record what goes out; the button alone stops it"],
   ["/", "to the prompt; Enter sends it, Shift+Enter is a new line"],
   ["← → on a slider", "a hundredth of its way; with Shift a thousandth"],
+  ["m", "MIDI learn, where MIDI is on; Escape leaves it"],
   ["p", "the play layout: picture, looks, go"],
   ["f", "the picture alone; Escape comes back"],
   ["?", "this sheet"],
@@ -26,7 +27,7 @@ const sliding = (node) => node.matches?.("input[type=range]");
 /** Elements that somebody has reached with Tab keep their own keys. */
 const pressed = (node) => node.matches?.("button, summary, [role=button], input[type=radio]") && node.matches(":focus-visible");
 
-/** `acts`: go, back, hold, look(index), save, record, prompt, layout, theatre. */
+/** `acts`: go, back, hold, look(index), save, record, prompt, learn, layout, theatre. */
 export function listen(acts) {
   const sheet = document.getElementById("keys");
   fill(sheet);
@@ -38,6 +39,7 @@ export function listen(acts) {
     s: acts.save,
     r: acts.record,
     "/": acts.prompt,
+    m: acts.learn,
     p: acts.layout,
     f: acts.theatre,
     "?": () => sheet.showModal(),

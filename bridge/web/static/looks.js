@@ -106,7 +106,13 @@ export class Looks {
   }
 
   recall(name) {
-    this.say("look/recall", name, this.time, this.curve.value, WAITS[this.wait.value]);
+    this.say(...this.way(name));
+  }
+
+  /** What a tap on this look says, as the boxes are now. */
+  way(name) {
+    const wait = WAITS[this.wait.value];
+    return ["look/recall", name, this.time, this.curve.value, ...(wait ? [wait] : [])];
   }
 
   /** How long a move to a look takes. */
