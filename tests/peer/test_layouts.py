@@ -206,7 +206,7 @@ def test_every_control_is_understood(house: House) -> None:
         for x in (0.5, 1.0, 0.0):
             house.app.slide(fader, x)
             house.app.frame()
-    _heard(house)
+        _heard(house)
     float_rows = [name for name, spec in table().items() if spec.type is float]
     low = {name: table()[name].low for name in float_rows}
     house.app.until(lambda: {name: house.values()[name] for name in float_rows} == low)
