@@ -24,11 +24,11 @@ from pipelines.pocket.films import Films, estimated
 from pipelines.pocket.finest import Before, Take
 from pipelines.preprocess.warp import warp
 
-KEEP, DETAIL = 0.5, 0.4
+KEEP, DETAIL = 0.6, 0.45
 """How much of the last picture stays, as the answer has it: of what is coarser than COARSE pixels, and of detail, of
 which a mean is soft."""
 COARSE = 4
-BOOST = 1.4
+BOOST = 1.1
 """How much the answer's detail is lifted at most, to be as sharp as the denoiser's own."""
 LONGEST = 20
 """Frames of a film, at most."""
