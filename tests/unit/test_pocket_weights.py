@@ -144,9 +144,10 @@ def test_temporal_hints_calm_the_picture(model: sheet.Model, picture: Pixels) ->
     free = [model.paint(p, ["fire"], 0.6)[0] for p in shown]
     held = free[:1]
     for p in shown[1:]:
-        held.append(model.paint(p, ["fire"], 0.6, hints=[sheet.Hint(model.controls["temporal"], held[-1])])[0])
+        moved = np.roll(held[-1], -3, 1)  # as the stream moves it with `follow`
+        held.append(model.paint(p, ["fire"], 0.6, hints=[sheet.Hint(model.controls["temporal"], moved)])[0])
     moves = [judge.shift(256, 256, -3, 0)] * 5
-    assert judge.flicker(held, moves) < 0.95 * judge.flicker(free, moves)
+    assert judge.flicker(held, moves) < 0.8 * judge.flicker(free, moves)
 
 
 def test_control_of_no_weight_changes_nothing(model: sheet.Model, picture: Pixels) -> None:
