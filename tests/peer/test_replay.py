@@ -101,23 +101,25 @@ def test_pocket_gives_the_recorded_pictures_again_bit_for_bit(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_three_hundred_pictures_and_a_worker_that_dies_among_them(start: Callable[..., Run]) -> None:
+def test_three_hundred_pictures_and_a_worker_that_dies_among_them(
+    start: Callable[..., Run], amount: Callable[[int, int], int]
+) -> None:
     run = start(**{**POCKET, "worker": WorkerConfig(engine="eager", device="cpu", threads=1, stall_s=60)})
     run.until(lambda: run.app.supervisor.standby_pid, 120)
-    folder = perform(run, 200)
+    folder = perform(run, amount(200, 40))
     assert not unequal(list(Replay(Tape(folder))))
     run.osc.send_message("/ll/record/start", ["", "input"])
-    recording(run, 100)
+    recording(run, amount(100, 20))
     victim = run.app.supervisor.active_pid
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
-    recording(run, 300)
+    recording(run, amount(300, 50))
     folder = finished(run)
     outcomes = list(Replay(Tape(folder)))
     assert len({one.entry.line.epoch for one in Tape(folder)}) == 2
-    assert len(outcomes) >= 300
+    assert len(outcomes) >= amount(300, 50)
     assert not [outcome for outcome in unequal(outcomes) if not outcome.doubt]
-    assert len(unequal(outcomes)) < 10  # of a cross-fade that was on
+    assert len(unequal(outcomes)) < len(outcomes) / 4  # of a cross-fade that was on
 
 
 def test_what_the_command_says_of_a_recording_that_others_have_changed(
