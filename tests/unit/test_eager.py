@@ -134,10 +134,10 @@ def lora_file(path, unet, rank=4):
 @pytest.mark.filterwarnings("ignore")
 def test_a_lora_is_added_to_the_weights(model_folder, tmp_path):
     plain = load(model_folder())
-    name, delta = lora_file(tmp_path / "fast.safetensors", plain.unet._net)
-    before = dict(plain.unet._net.named_parameters())[name]
+    name, delta = lora_file(tmp_path / "fast.safetensors", plain.unet.net)
+    before = dict(plain.unet.net.named_parameters())[name]
     fused = load(model_folder(), loras=((tmp_path / "fast.safetensors", 0.5),))
-    after = dict(fused.unet._net.named_parameters())
+    after = dict(fused.unet.net.named_parameters())
     assert name in after, "nothing of the adapter is left in the network"
     assert torch.allclose(after[name], before + 0.5 * delta, atol=1e-5)
     assert not np.array_equal(painted(fused), painted(plain))

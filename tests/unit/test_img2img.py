@@ -200,5 +200,5 @@ def test_networks_that_say_nan_never_reach_the_picture(make):
 def test_nan_weights_give_a_finite_picture(make, model_folder):
     stream = make("sd21")
     with torch.inference_mode():
-        stream.nets.unet._net.conv_in.weight.fill_(float("nan"))
+        stream.nets.unet.net.conv_in.weight.fill_(float("nan"))
     assert np.array_equal(paint(stream), FRAME)

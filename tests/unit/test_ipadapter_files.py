@@ -177,7 +177,7 @@ def test_a_wrong_table_is_named(table_text: str, words: str) -> None:
 def test_rows_have_their_own_addresses_and_take_ids_alone(adapter: Path, encoder: Path) -> None:
     rows = {name: spec for name, spec in table().items() if spec.group == "image prompt"}
     assert [spec.address for spec in rows.values()] == [
-        f"ip/{name}" for name in ("on", "model", "scale", "source", "rate", "block")
+        f"ip/{name}" for name in ("on", "model", "scale", "source", "rate", "fade", "block")
     ]
     assert rows["ip_scale"].ramps
     assert (rows["ip_scale"].low, rows["ip_scale"].high) == (0, 1.5)
