@@ -12,7 +12,8 @@ from typing import Any
 from bridge.errors import ConfigError
 from bridge.load_config import parse_value
 from bridge.record import places
-from bridge.record.reel import FORMATS, open_reel
+from bridge.record.places import FORMATS
+from bridge.record.reel import open_reel
 from bridge.record.replay import Outcome, Replay
 from bridge.record.tape import Tape
 from pipelines.params import table

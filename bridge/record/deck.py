@@ -16,7 +16,7 @@ from bridge.metrics import Metrics
 from bridge.record import places
 from bridge.record.journal import BYTES, BYTES_FOR_INPUT, Fed, Journal
 from bridge.record.lines import Header
-from bridge.record.reel import Format
+from bridge.record.places import Format
 from bridge.record.still import save
 from bridge.record.take import Take
 from bridge.version import __version__

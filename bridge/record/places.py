@@ -7,9 +7,14 @@ import platform
 import unicodedata
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from bridge.errors import SinkError
 from engines import paths
+
+Format = Literal["mp4", "mkv", "png"]
+FORMATS: tuple[Format, ...] = ("mp4", "mkv", "png")
+"""What a recording may be."""
 
 MAX_LABEL = 40
 MAX_SAME = 1000

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import cv2
 
 from bridge.clock import NS
 from bridge.errors import SinkError
 from bridge.frame import Pixels
+from bridge.record.places import Format
 from bridge.sinks.recording import TIMESCALE, Encoding, Recording
 
-Format = Literal["mp4", "mkv", "png"]
-FORMATS: tuple[Format, ...] = ("mp4", "mkv", "png")
 CRF = 18
 NOMINAL = Fraction(30)
 """What the encoder plans with; every picture has its own time."""

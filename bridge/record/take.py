@@ -25,7 +25,8 @@ from bridge.frame import Frame, Made, Pixels
 from bridge.record.journal import Fed
 from bridge.record.lines import Header, Line, LineWriter
 from bridge.record.made import acting_of
-from bridge.record.reel import Format, Reel, open_reel
+from bridge.record.places import Format
+from bridge.record.reel import Reel, open_reel
 
 log = logging.getLogger("livelatent.record")
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from bridge.errors import ControlError
 from bridge.oscargs import as_typed
 from bridge.ramp import RAMP_CURVES, RampCurve
-from bridge.record.deck import Deck
-from bridge.record.reel import FORMATS
+from bridge.record.places import FORMATS
 from bridge.show import cues
 from bridge.show.arguments import Answer, Args, amount, count, fitting, text, word
 from bridge.show.cues import Cue, Quantise
@@ -23,6 +22,9 @@ from bridge.show.director import Director
 from bridge.show.wiring import Wiring
 from bridge.store import Setting
 from pipelines.params import table
+
+if TYPE_CHECKING:
+    from bridge.record.deck import Deck
 
 Act = Callable[[Args, object], "Answer | None"]
 """(arguments, who asked) → what to answer with. Raises LiveLatentError with a sentence."""
