@@ -193,6 +193,8 @@ class App:
         own["math"]["clamp"] = lambda value, low, high: min(max(value, low), high)
         # For ever: a Lua that garbage collection closes before the last of its objects takes the process with it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(runtime))
+        # lupa finds the Lua side of a Python object by a slot that Lua's collection may have given to another object.
+        runtime.execute('collectgarbage("stop")')
         runtime.execute(script)
         return runtime
 
