@@ -12,18 +12,22 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.browser import find_chromium
 
 SLOW = os.environ.get("LIVELATENT_SLOW", "")
 """`short` runs what is marked slow in a short form, `full` as long as it takes; unset leaves it out."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SLOW in ("short", "full"):
-        return
-    skip = pytest.mark.skip(reason="slow: set LIVELATENT_SLOW=short or full")
+    lacking = {}
+    if SLOW not in ("short", "full"):
+        lacking["slow"] = "slow: set LIVELATENT_SLOW=short or full"
+    if find_chromium() is None:
+        lacking["browser"] = "no Chromium here (Debian: apt install chromium)"
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+        for mark, reason in lacking.items():
+            if mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from support.browser import Browser, Page, chromium, find_chromium
+from support.browser import Browser, Page, opened
 from support.stage import Stage, until
 
 from bridge.show.looks import Library
 from bridge.show.player import Player
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
-]
+pytestmark = pytest.mark.browser
 TABS = ("looks", "prompt", "cues", "controls", "log")
 TOUCHED = "button, input:not([type=radio], [type=range]), select, textarea, summary, .radios label, .track"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage().start()
-    yield stage
-    stage.stop()
-
-
-def opened(browser: Browser, stage: Stage) -> Page:
-    page = browser.page()
-    page.viewport(1280, 900)
-    page.goto(stage.server.url)
-    page.wait("document.querySelector('[data-name=strength]') && document.querySelector('[data-look=calm]')")
-    return page
-
-
-@pytest.fixture
-def page(browser: Browser, stage: Stage) -> Iterator[Page]:
-    page = opened(browser, stage)
-    yield page
-    errors = list(page.errors)
-    page.close()
-    assert not errors
 
 
 @pytest.fixture
@@ -333,7 +298,7 @@ def test_nothing_can_be_painted_before_the_dark_is_there(stage: Stage, page: Pag
 
 def test_two_people_play_one_desk(browser: Browser, stage: Stage, page: Page) -> None:
     player = three_cues(stage)
-    other = opened(browser, stage)
+    other = opened(browser, stage.server.url)
     stage.publish()
     page.drag("[data-name=strength] input[type=range]", 0.6, 0.9)
     value = "Number(document.querySelector('[data-name=strength] input[type=number]').value)"

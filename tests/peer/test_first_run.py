@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.browser import chromium, find_chromium
+from support.browser import chromium
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
     pytest.mark.usefixtures("nothing_left"),
 ]
 

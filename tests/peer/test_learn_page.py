@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support import fake_midi
-from support.browser import Browser, Page, chromium, find_chromium
+from support.browser import Browser, Page, opened
 from support.stage import Stage, until
 
 from bridge.config import MidiConfig
@@ -18,28 +18,12 @@ from bridge.midi.ports import Backend
 
 mido = pytest.importorskip("mido")
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
-]
+pytestmark = pytest.mark.browser
 NANO = "nano:nano MIDI 1 20:0"
 SYSTEM: Backend = mido.Backend("support.fake_midi")
 TAGS = "[...document.querySelectorAll('.bound')].map((tag) => tag.textContent)"
 WAITING = "[...document.querySelectorAll('.waiting')].map((e) => e.dataset.name ?? e.dataset.look ?? e.id)"
 WORDS = "document.querySelector('#learning p').textContent"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage().start()
-    yield stage
-    stage.stop()
 
 
 @pytest.fixture
@@ -60,22 +44,10 @@ def midi(stage: Stage) -> Iterator[Midi]:
     midi.stop()
 
 
-def opened(browser: Browser, stage: Stage) -> Page:
-    page = browser.page()
-    page.viewport(1280, 900)
-    page.goto(stage.server.url)
-    page.wait("document.querySelector('[data-name=strength]') && document.querySelector('[data-look=calm]')")
-    return page
-
-
 @pytest.fixture
-def page(browser: Browser, stage: Stage, midi: Midi) -> Iterator[Page]:
-    page = opened(browser, stage)
+def page(midi: Midi, page: Page) -> Page:
     page.wait("!document.querySelector('#learn').hidden")
-    yield page
-    errors = list(page.errors)
-    page.close()
-    assert not errors
+    return page
 
 
 def turn(number: int, value: int = 64) -> None:
@@ -184,7 +156,7 @@ def test_what_waits_is_given_up_by_leaving(page: Page, midi: Midi, way: str) -> 
 def test_a_page_that_goes_gives_up_what_it_wanted_and_no_more(
     browser: Browser, stage: Stage, page: Page, midi: Midi
 ) -> None:
-    other = opened(browser, stage)
+    other = opened(browser, stage.server.url)
     other.wait("!document.querySelector('#learn').hidden")
     for each, name in ((page, "strength"), (other, "bypass")):
         each.press("m")
@@ -223,7 +195,7 @@ def test_on_a_phone_all_of_it_is_large_enough_and_inside(stage: Stage, page: Pag
 
 
 def test_without_midi_there_is_no_button_and_the_key_does_nothing(browser: Browser, stage: Stage) -> None:
-    page = opened(browser, stage)
+    page = opened(browser, stage.server.url)
     page.press("m")
     assert page.eval("document.querySelector('#learn').hidden && !document.body.classList.contains('learn')")
     assert not page.errors

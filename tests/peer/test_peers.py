@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import py2tosc
 import pytest
-from support.browser import chromium, find_chromium
+from support.browser import chromium
 from support.fake_touchosc import App
 from support.stage import Stage
 
@@ -82,7 +82,6 @@ def everyone_sees(value: float, peers: dict[str, Peer], whose: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)")
 @pytest.mark.skipif(bool(Terminal.missing()), reason="needs oscsend and oscdump: apt-get install liblo-tools")
 def test_each_changes_a_parameter_and_sees_the_others_changes(bridge: Bridge, free_port: int) -> None:
     with (

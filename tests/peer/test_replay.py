@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -25,19 +25,6 @@ POCKET = {
     "source": "scene?size=160x120&fps=30",
     "worker": WorkerConfig(engine="eager", device="cpu", standby=False, threads=1, stall_s=60),
 }
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Run]]:
-    made: list[Run] = []
-
-    def begin(**more: object) -> Run:
-        made.append(Run(**more))
-        return made[-1]
-
-    yield begin
-    for run in made:
-        run.close()
 
 
 def seen(run: Run, name: str) -> str | float:

@@ -19,13 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.browser import Page, chromium, find_chromium
+from support.browser import Page, chromium
 
 from engines import paths
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
     pytest.mark.usefixtures("nothing_left"),
 ]
 ENGINE = os.environ.get("LIVELATENT_WALK", "fake")

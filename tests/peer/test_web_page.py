@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.browser import Browser, Page, chromium, find_chromium
+from support.browser import Browser, Page
 from support.stage import Stage, until
 
 from bridge.config import Config, WebConfig
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
-]
+pytestmark = pytest.mark.browser
 MEAN = """(() => {
   const canvas = document.querySelector('#SHELF canvas'), sum = [0, 0, 0];
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -26,32 +22,6 @@ MEAN = """(() => {
 HIDE = """Object.defineProperty(document, 'hidden', {get: () => true});
 document.dispatchEvent(new Event('visibilitychange'))"""
 PAINTED = "document.querySelector('#output').dataset.painted && document.querySelector('#input').dataset.painted"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage(commands={"reset": lambda: None}).start()
-    yield stage
-    stage.stop()
-
-
-@pytest.fixture
-def page(browser: Browser, stage: Stage) -> Iterator[Page]:
-    """The page, open at a desk's size, with its controls drawn; it must have logged no error at the end."""
-    page = browser.page()
-    page.viewport(1440, 900)
-    page.goto(stage.server.url)
-    page.wait("document.querySelector('[data-name=strength]')")
-    yield page
-    errors = list(page.errors)
-    page.close()
-    assert not errors
 
 
 def colours(page: Page, shelf: str) -> tuple[tuple[int, int], np.ndarray]:

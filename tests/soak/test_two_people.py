@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from msgspec import structs
-from support.browser import Page, chromium, find_chromium
+from support.browser import Page, chromium
 from support.stage import Stage
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium here (Debian: apt install chromium)"),
 ]
 # The time on the wall at which the other page's control has changed, painted or not.
 WATCH = """window.seen = []; new MutationObserver(() => seen.push(performance.timeOrigin + performance.now()))

@@ -205,6 +205,15 @@ def chromium() -> Iterator[Browser]:
             process.wait()
 
 
+def opened(browser: Browser, url: str) -> Page:
+    """A tab with the page at a desk's size, once its controls and looks are drawn."""
+    page = browser.page()
+    page.viewport(1280, 900)
+    page.goto(url)
+    page.wait("document.querySelector('[data-name=strength]') && document.querySelector('[data-look=calm]')")
+    return page
+
+
 def _devtools(file: Path, process: subprocess.Popen[bytes]) -> tuple[int, str]:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
