@@ -31,3 +31,7 @@ class Aside:
         if self._done is not None:
             self._machine.here().follow(self._done)
             self._done = None
+
+    def drop(self) -> None:
+        """What was begun is worth nothing: a recording of it failed."""
+        self._done = None

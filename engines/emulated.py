@@ -24,12 +24,15 @@ HOST, OTHERS = 0, 1
 class EmulatedEvent:
     """Implements engines.machine.Event."""
 
-    def __init__(self, machine: EmulatedMachine, clock: Clock) -> None:
-        self._machine, self.clock, self._at = machine, dict(clock), time.perf_counter()
+    def __init__(self, machine: EmulatedMachine, clock: Clock, graph: EmulatedGraph | None = None) -> None:
+        """`graph`: the recording that it is a place in."""
+        self._machine, self.clock, self._at, self.graph = machine, dict(clock), time.perf_counter(), graph
 
     def wait(self) -> None:
         if self._machine.recording is not None:
             raise BrokenRule("the host waits for the device while a graph is recorded")
+        if self.graph is not None:
+            raise BrokenRule("the host waits for an event that was recorded, not done")
         self._machine.ledger.learn(HOST, self.clock)
 
     def since(self, earlier: EmulatedEvent, /) -> float:
@@ -43,12 +46,19 @@ class EmulatedStream:
         self._machine, self.number = machine, number
 
     def mark(self, timed: bool = False) -> EmulatedEvent:
-        return EmulatedEvent(self._machine, self._machine.ledger.now(self.number))
+        graph = self._machine.recording
+        inside = graph if graph is not None and self.number in graph.streams else None
+        return EmulatedEvent(self._machine, self._machine.ledger.now(self.number), inside)
 
     def follow(self, event: EmulatedEvent, /) -> None:
+        graph = self._machine.recording
+        if event.graph is not None and event.graph is not graph:
+            raise BrokenRule("an event of a recording is waited for outside of it")
+        if graph is not None and event.graph is None and self.number in graph.streams:
+            raise BrokenRule("a recording waits for work outside of it")
         self._machine.ledger.learn(self.number, event.clock)
-        if self._machine.recording is not None:
-            self._machine.recording.streams.add(self.number)
+        if event.graph is not None:
+            event.graph.streams.add(self.number)
 
 
 class EmulatedGraph:
@@ -175,6 +185,8 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return EmulatedGraph(self, pool)
 
     def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if self.recording is not None:
+            raise BrokenRule("memory is pinned while a graph is recorded")
         with self.silent():
             made = torch.zeros(shape, dtype=dtype)
         self.ledger.begin([made])
@@ -202,11 +214,14 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         why = refuse(func, args, kwargs)
         if why and graph is not None:
             raise BrokenRule(why)
+        if graph is not None and stream not in graph.streams:
+            raise BrokenRule(
+                "work on a stream that takes no part in the recording: done now, in memory out of its pool"
+            )
         self.syncs += waits(func)
         reads, writes = accesses(func, args, kwargs)
         call = Call(func, args, kwargs)
         if graph is not None:
-            graph.streams.add(stream)
             with self.silent():
                 graph.keep(call, reads, writes)
         out = func(*args, **kwargs)

@@ -20,6 +20,15 @@ TAGS = {
     torch.Tag.dynamic_output_shape: "has a shape that depends on data",
     torch.Tag.nondeterministic_seeded: "draws random numbers, which would be the same each time",
 }
+WHOLE = {
+    **dict.fromkeys(("argwhere", "nonzero_numpy", "combinations"), "has a shape that depends on data"),
+    **dict.fromkeys(("allclose", "is_nonzero"), "reads a truth value back to the host"),
+}
+"""What torch puts together of parts, and shows as a whole here: it has none of its parts' tags."""
+COUNTS = ("repeat_interleave.self_Tensor", "tensor_split.tensor_indices_or_sections", "where.default")
+"""The same, where another form of it is harmless."""
+INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put")
+REPLACED = ("resize_", "resize_as_", "set_")
 SHAPES = ("empty_like", "new_empty", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
 """What looks at a tensor's shape alone."""
 BACK = ("cpu", "numpy", "tolist", "item", "__bool__", "__float__", "__int__", "__index__", "__array__", "__len__")
@@ -44,7 +53,7 @@ class NoHost(TorchFunctionMode):
             raise BrokenRule(f"{name} brings data to the host")
         if name in FROM_HOST:
             raise BrokenRule(f"{name} brings data from the host")
-        if name == "pin_memory":
+        if name == "pin_memory" or (kwargs or {}).get("pin_memory"):
             raise BrokenRule("memory is pinned while a graph is recorded")
         return func(*args, **(kwargs or {}))
 
@@ -65,8 +74,14 @@ def refuse(func: Any, args: Any, kwargs: Any) -> str:
     for tag in func.tags:
         if tag in TAGS:
             return f"{name} {TAGS[tag]}"
-    if name == "index" and any(index is not None and index.dtype is torch.bool for index in args[1]):
+    if name in INDEXED and any(index is not None and index.dtype is torch.bool for index in args[1]):
         return "a mask as an index has a shape that depends on data"
+    if name in WHOLE:
+        return f"{name} {WHOLE[name]}"
+    if f"{name}.{func._overloadname}" in COUNTS:
+        return f"{name} has a shape that depends on data"
+    if name in REPLACED:
+        return f"{name} gives a tensor other memory, from outside of the graph's pool"
     return "lift_fresh brings a number from the host" if name == "lift_fresh" else ""
 
 

@@ -17,6 +17,7 @@ from engines.machine import Graph, Machine, Stream
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.state import StreamState
+from pipelines.still import still
 
 
 class Stage:
@@ -68,10 +69,13 @@ class Recorder:
 
         try:
             begin(None)
-            picture = step(frame, knobs, state, nets, hand)
-            numbers = state.numbers()
+            memory = still(state)
+            picture = step(frame, still(knobs), memory, nets, hand)
+            numbers = memory.numbers()
         except BaseException:
             recording.__exit__(*sys.exc_info())
+            if nets.aside is not None:
+                nets.aside.drop()
             raise
         recording.close()
         return stages, picture, numbers

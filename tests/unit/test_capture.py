@@ -21,6 +21,7 @@ from engines.hintnets import EdgeNet
 from pipelines.img2img import step
 from pipelines.params import Params
 from pipelines.preprocess.registry import NETWORK_PREPROCESSORS, PREPROCESSORS
+from pipelines.still import still
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import write_controlnet
 from tests.support.hintnets import lively_hed
@@ -65,7 +66,7 @@ def check_replay(stream: DiffusionStream, base: dict[str, Any]) -> None:
     run(stream, pixels, before)
     tape = Tape()
     with tape:
-        captured = step(pixels, stream.knobs, stream.state, stream.nets)
+        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
     first, mode = captured.clone(), stream.knobs.mode
 
     stream.turn(after, pixels.shape)
@@ -105,7 +106,7 @@ def test_each_live_parameter_moves_the_replay_by_itself(stream):
     run(stream, pixels, Params(**base))
     tape = Tape()
     with tape:
-        captured = step(pixels, stream.knobs, stream.state, stream.nets)
+        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
     first = captured.clone()
     for name, value in LIVE.items():
         stream.knobs.turn(Params(**{**base, name: value}), pixels.shape)
@@ -209,7 +210,7 @@ def test_numbers_of_what_recurs_move_the_replay_and_make_no_other_mode(stream):
     kept = [tensor.clone() for tensor in past]
     tape = Tape()
     with tape:
-        captured = step(pixels, stream.knobs, stream.state, stream.nets)
+        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
     first, mode = captured.clone(), stream.knobs.mode
 
     def replay(values) -> torch.Tensor:
@@ -292,7 +293,7 @@ def test_numbers_of_a_unit_move_the_replay_and_make_no_other_mode(steered):
     run(steered, pixels, Params(**base))
     tape = Tape()
     with tape:
-        captured = step(pixels, steered.knobs, steered.state, steered.nets)
+        captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
     first, mode = captured.clone(), steered.knobs.mode
     for name, value in {"weight": 0.5, "low": 30.0, "mode": "control"}.items():
         steered.knobs.turn(Params(**{**base, f"control1_{name}": value}), pixels.shape)
@@ -340,7 +341,7 @@ def test_a_frame_that_is_looked_at_and_one_that_is_not_are_captured(name, every,
 
         tape = Tape()
         with tape:
-            captured = step(pixels, steered.knobs, steered.state, steered.nets)
+            captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
         first = captured.clone()
         pixels.copy_(frame(seed))
         again()
@@ -367,7 +368,7 @@ def test_a_hint_from_beside_the_stream_is_captured(steered):
         kept = [tensor.clone() for tensor in past]
         tape = Tape()
         with tape:
-            captured = step(pixels, steered.knobs, steered.state, steered.nets)
+            captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
         pixels.copy_(frame(seed))
         for tensor, value in zip(past, kept, strict=True):
             tensor.copy_(value)

@@ -40,6 +40,15 @@ FORBIDDEN = {
     "what is different": lambda x: x.unique(),
     "random numbers": lambda x: x + torch.randn(4),
     "dropout": lambda x: torch.nn.functional.dropout(x, 0.5),
+    "a value at a mask": lambda x: x.index_put((x > 0,), x),
+    "places repeated by data": lambda x: x.repeat_interleave(x.long()),
+    "places of a condition": lambda x: torch.where(x > 0),
+    "places as rows": lambda x: torch.argwhere(x),
+    "parts by data": lambda x: torch.tensor_split(x, x.long()[:2]),
+    "closeness": lambda x: torch.allclose(x, x),
+    "memory that is pinned": lambda x: torch.empty(4, pin_memory=True),
+    "memory that grows": lambda x: x.resize_(8),
+    "other memory for a tensor": lambda x: x.set_(torch.ones(9)),
 }
 
 
@@ -48,6 +57,74 @@ def test_what_no_graph_can_hold_is_refused(what, machine):
     x = torch.ones(4)
     with pytest.raises(BrokenRule):
         record(machine, lambda: FORBIDDEN[what](x))
+
+
+def test_every_rule_says_what_it_is_about(machine):
+    x = torch.ones(4)
+    for run, about in (
+        (lambda: x.sum().item(), "host"),
+        (lambda: x.nonzero(), "shape"),
+        (lambda: x[x > 0], "shape"),
+        (lambda: torch.empty(4, pin_memory=True), "pinned"),
+        (lambda: machine.host((4,), torch.float32), "pinned"),
+        (lambda: x.resize_(8), "pool"),
+        (lambda: torch.randn(4), "random"),
+    ):
+        with pytest.raises(BrokenRule, match=about):
+            record(machine, run)
+
+
+def test_work_beside_a_recording_is_done_at_once_so_it_is_refused(machine):
+    """Its memory would come from outside of the graph's pool, and nothing of it would be played again."""
+    beside, x = machine.stream(), torch.ones(4)
+
+    def run():
+        with machine.on(beside):
+            x.add(1.0)
+
+    with pytest.raises(BrokenRule, match="no part in the recording"):
+        record(machine, run)
+
+    def joined():
+        beside.follow(machine.here().mark())
+        with machine.on(beside):
+            y = x.add(1.0)
+        machine.here().follow(beside.mark())
+        y.add(1.0)
+
+    record(machine, joined)
+
+
+def test_a_recording_waits_for_nothing_outside_and_nobody_outside_for_it(machine):
+    main, x, marks = machine.stream(), torch.ones(4), []
+    before = machine.stream().mark()
+    with pytest.raises(BrokenRule, match="outside of it"):
+        record(machine, lambda: machine.here().follow(before), main)
+
+    def run():
+        x.add(1.0)
+        marks.append(main.mark())
+
+    record(machine, run, main)
+    with pytest.raises(BrokenRule, match="outside of it"):
+        machine.stream().follow(marks[0])
+    with pytest.raises(BrokenRule, match="not done"):
+        marks[0].wait()
+
+
+def test_what_was_begun_aside_is_forgotten_where_a_recording_fails(machine):
+    aside, x = Aside(machine), torch.ones(4)
+
+    def run():
+        with aside():
+            x.add(1.0)
+        x.sum().item()
+
+    with pytest.raises(BrokenRule, match="host"):
+        record(machine, run)
+    aside.drop()
+    with machine.on(machine.stream()):
+        aside.join()
 
 
 def test_an_attention_without_dropout_is_none_of_it(machine):
