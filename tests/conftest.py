@@ -56,7 +56,7 @@ def nothing_left() -> Iterator[None]:
     """After the test: no thread of ours, no shared memory segment, no child process more than before."""
     threads, segments, children = _threads(), _segments(), _children()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (_threads() - threads or _segments() - segments or _children() - children):
         time.sleep(0.02)
     assert not _threads() - threads

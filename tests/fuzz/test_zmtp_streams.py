@@ -95,7 +95,7 @@ def child():
     yield start
     for one in children:
         one.kill()
-        one.communicate(timeout=10)
+        one.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -109,7 +109,7 @@ def test_a_source_survives(child, seed):
     sender.linger = 0
     sender.connect(f"tcp://127.0.0.1:{port}")
     os.set_blocking(source.stdout.fileno(), False)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while source.stdout.readline() != b"frame\n":
         assert time.monotonic() < deadline
         sender.send(GOOD)
@@ -128,5 +128,5 @@ def test_a_sink_survives(child, seed):
     receiver.linger = 0
     receiver.subscribe(b"")
     receiver.connect(f"tcp://127.0.0.1:{port}")
-    assert receiver.poll(10_000)
+    assert receiver.poll(60_000)
     context.destroy(linger=0)

@@ -48,7 +48,7 @@ class Run:
         self.osc._sock.close()
         self.app.close()
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.app.metrics.snapshot()
@@ -84,11 +84,14 @@ def test_a_slider_moved_over_osc_shows_in_the_next_frame(run: Run) -> None:
 def test_a_ramp_gives_every_frame_its_own_version(run: Run) -> None:
     run.osc.send_message("/ll/strength", [0.0])
     run.until(lambda: run.app.store.values()["strength"] == 0.0)
-    start = len(run.frames)
+    still = run.app.store.snapshot().version
     run.osc.send_message("/ll/strength", [1.0, 0.5])
     run.until(lambda: run.app.store.snapshot().strength == 1.0)
-    versions = {f.version for f in run.frames[start:]}
-    assert len(versions) > 10
+    there = run.app.store.snapshot().version
+    run.until(lambda: run.frames[-1].version >= there)
+    moving = {f.seq: f.version for f in run.frames if still < f.version < there}
+    assert len(moving) > 2
+    assert len(set(moving.values())) == len(moving)
 
 
 def test_a_source_that_stands_still_does_not_hold_up_a_slider() -> None:
@@ -108,14 +111,11 @@ def test_a_source_that_stands_still_does_not_hold_up_a_slider() -> None:
 
 def test_pause_holds_and_goes_on(run: Run) -> None:
     run.osc.send_message("/ll/pause", 1)
-    run.until(lambda: run.app.store.values()["pause"])
-    time.sleep(0.2)
-    seq = run.frames[-1].seq
-    count = len(run.frames)
-    time.sleep(0.3)
-    assert run.frames[-1].seq == seq
-    assert len(run.frames) > count + 5, "the sink must go on with the held picture"
     run.until(lambda: run.metric("state") == "paused")
+    run.until(lambda: len({f.seq for f in run.frames[-6:]}) == 1)  # what was under way is through
+    seq, count = run.frames[-1].seq, len(run.frames)
+    run.until(lambda: len(run.frames) > count + 10)  # the sink goes on with the held picture
+    assert {f.seq for f in run.frames[count:]} == {seq}
     run.osc.send_message("/ll/pause", 0)
     run.until(lambda: run.frames[-1].seq > seq)
 
@@ -166,12 +166,12 @@ def test_a_source_that_is_missing_is_a_sentence_and_a_second_one_heals(tmp_path:
     app.output.sinks[0].tap = frames.append
     try:
         app.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "picture.png" not in str(app.metrics.snapshot().get("error", "")):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         cv2.imwrite(str(path), np.full((50, 70, 3), 90, np.uint8))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not frames:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -208,7 +208,7 @@ def test_the_program_ends_cleanly_when_asked(number: signal.Signals) -> None:
             if "paints" in line:
                 break
         process.send_signal(number)
-        rest = process.communicate(timeout=10)[1]
+        rest = process.communicate(timeout=60)[1]
     assert process.returncode == 0, rest
     assert "Traceback" not in rest
     assert "resource_tracker" not in rest

@@ -33,7 +33,7 @@ liblo = pytest.mark.skipif(
     not (shutil.which("oscsend") and shutil.which("oscdump") and shutil.which("stdbuf")),
     reason="needs oscsend and oscdump: apt-get install liblo-tools",
 )
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 LAST = f"/ll/{list(table().values())[-1].address}"
 """The last row of those that a new subscriber is told."""
 

@@ -15,7 +15,7 @@ from bridge.show.ableton import Ableton
 link = pytest.importorskip("link")
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> bool:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -7,19 +7,22 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 from support.clips import BARS, colour_bars, ffmpeg, generated, needs_ffmpeg, number, numbered, raw
 
+from bridge.clock import NS
 from bridge.config import Config
 from bridge.context import Context
 from bridge.drivers import make_source
 from bridge.errors import ConfigError, SourceEnded, SourceError
 from bridge.frame import Frame
-from bridge.sources import clip
+from bridge.sources import clip, movie
 from bridge.sources.movie import MovieSource
 
 pytestmark = needs_ffmpeg
@@ -37,7 +40,7 @@ def opened(path: Path, options: str = "", context: Context | None = None) -> Mov
 def rest(source: MovieSource, most: int = 10_000) -> list[Frame]:
     """Frames up to the end of the movie, or `most`."""
     frames: list[Frame] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     try:
         while len(frames) < most and time.monotonic() < deadline:
             frame = source.read(0.5)
@@ -123,38 +126,50 @@ def test_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     assert [f.media_ns // MS for f in frames] == [0, 40, 80, 120, 160, 200, 240, 340, 440, 540, 640, 740]
 
 
-def test_clock_pace_shows_pictures_when_they_are_due(tmp_path: Path) -> None:
-    """Real time: neither faster nor, over the loop's seam, with a gap; each stamp close to its media time."""
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """The movie's time is ours: it sleeps as long as it asks to, decodes in none, and `at(seconds)` lets some pass."""
+    ns = [10**12]
+
+    def passes(seconds: float) -> None:
+        ns[0] += round(seconds * NS)
+
+    monkeypatch.setattr(movie, "now_ns", lambda: ns[0])
+    monkeypatch.setattr(movie, "time", SimpleNamespace(sleep=passes))
+    return passes
+
+
+def test_clock_pace_shows_pictures_when_they_are_due(tmp_path: Path, at: Callable[[float], None]) -> None:
+    """Neither faster nor, over the loop's seam, with a gap: each stamp is its media time."""
     source = opened(numbered(tmp_path / "n.mp4", 10))
     frames = rest(source, most=25)
     origin = frames[0].stamps.captured - frames[0].media_ns
     late = [f.stamps.captured - f.media_ns - origin for f in frames]
-    assert min(late) > -2 * MS, "never early"
-    assert np.median(late) < 40 * MS
-    assert frames[-1].media_ns >= 24 * 50 * MS
+    assert max(abs(ns) for ns in late) < 1000
+    assert [f.media_ns for f in frames] == [n * 50 * MS for n in range(25)]
 
 
-def test_a_reader_that_stalls_gets_the_picture_of_now(tmp_path: Path) -> None:
+def test_a_reader_that_stalls_gets_the_picture_of_now(tmp_path: Path, at: Callable[[float], None]) -> None:
     context = Context()
     source = opened(numbered(tmp_path / "n.mp4", 40), context=context)
     first = source.read(1.0)
-    time.sleep(0.75)
+    at(0.75)
     rest_ = [source.read(1.0) for _ in range(3)]
     source.close()
     assert first is not None
     newest = rest_[-1]
     assert newest is not None
     behind = newest.stamps.captured - first.stamps.captured - (newest.media_ns - first.media_ns)
-    assert behind < 60 * MS, "at most one frame and the scheduler behind the clock"
+    assert behind <= 50 * MS, "at most one frame behind the clock"
     assert context.metrics.get("source.dropped") >= 10
 
 
 def test_read_returns_in_time_when_nothing_is_due(tmp_path: Path) -> None:
-    source = opened(numbered(tmp_path / "slow.mkv", 3, "1", "-c:v", "ffv1"))
+    source = opened(numbered(tmp_path / "slow.mkv", 3, "1/30", "-c:v", "ffv1"))
     assert source.read(0.1) is not None
     before = time.monotonic()
     assert source.read(0.05) is None
-    assert time.monotonic() - before < 0.5
+    assert time.monotonic() - before < 15, "the next one is due in thirty"
     source.close()
 
 
@@ -271,7 +286,7 @@ def test_a_playlist_cannot_make_us_open_the_network_or_hang(tmp_path: Path, monk
         opening.start()
         with pytest.raises(TimeoutError):
             server.accept()
-        opening.join(10)
+        opening.join(60)
         assert not opening.is_alive()
 
 

@@ -52,7 +52,7 @@ class FrameLoop:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(30)
 
 
 def flood(seconds: float) -> str:
@@ -114,7 +114,7 @@ def say_again(port: int, last: dict[str, float | str]) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

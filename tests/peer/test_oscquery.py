@@ -35,7 +35,7 @@ IDS = {
     "controlnets": lambda: ("none", "pocket-edge"),
     "loras": lambda: ("none",),
 }
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class House:

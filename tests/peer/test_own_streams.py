@@ -57,7 +57,7 @@ class Run:
     def _tap(self, frame: Frame) -> None:
         self.newest, self.count = frame, self.count + 1
 
-    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.app.metrics.snapshot()

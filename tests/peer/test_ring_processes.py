@@ -27,7 +27,7 @@ def start(*arguments):
 
 def stop(child):
     child.kill()
-    child.wait(10)
+    child.wait(60)
     child.stderr.close()
 
 
@@ -86,7 +86,7 @@ def run(frames, kills, seed):
                 break
             time.sleep(rng.random() * 0.002)
             child.kill()
-            child.wait(10)
+            child.wait(60)
             child.stderr.close()
             tally.left_odd += odd_slots(ring) > 0
             reader.read()

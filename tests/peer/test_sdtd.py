@@ -29,7 +29,7 @@ class Component:
     def __init__(self, on: bool) -> None:
         self.ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.ear.bind(("127.0.0.1", 0))
-        self.ear.settimeout(5.0)
+        self.ear.settimeout(30.0)
         self.metrics = Metrics()
         ids = {"models": lambda: ("pocket",), "controlnets": lambda: ("none",), "ipadapters": lambda: ("none",)}
         self.store = ParamStore(Params(), ids)
@@ -49,7 +49,7 @@ class Component:
         )
 
     def told(self, wanted: str, sock: socket.socket | None = None) -> Message:
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 30.0
         while time.monotonic() < deadline:
             packet = parse((sock or self.ear).recv(65_536))
             for said in packet.messages() if isinstance(packet, Bundle) else [packet]:
@@ -61,7 +61,7 @@ class Component:
         """The sentence that answers, sent to where the message came from."""
         self.say(address, *args)
         sock = self.client._sock
-        sock.settimeout(5.0)
+        sock.settimeout(30.0)
         said = self.told("/ll/error", sock)
         assert said.args[0] == address
         return str(said.args[1])
@@ -80,7 +80,7 @@ def component() -> Iterator[Component]:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 30.0
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

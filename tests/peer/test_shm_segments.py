@@ -80,7 +80,7 @@ def test_the_segment_of_a_killed_creator_is_removed():
     assert child.stdout.readline() == b"here\n"
     assert exists(name)
     child.kill()
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
     assert gone_within(name, 10)
 
 
@@ -92,7 +92,7 @@ def test_an_attached_process_does_not_save_or_spoil_the_tracker():
     assert child.stdout.readline() == b"here\n"
     assert exists(name)
     child.kill()
-    child.communicate(timeout=10)
+    child.communicate(timeout=60)
     assert gone_within(name, 10)
 
 

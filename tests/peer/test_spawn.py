@@ -33,7 +33,7 @@ def test_streams_environment_and_exit_code() -> None:
     process.stdin.close()
     assert process.stdout.read().decode().strip() == "ünï"
     assert process.stderr.read().strip() == b"cba"
-    assert process.wait(10) == 7
+    assert process.wait(60) == 7
     assert process.poll() == 7
     close(process)
 
@@ -46,7 +46,7 @@ def test_kill_wait_and_a_session_of_its_own() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.05)
     process.kill()
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(60) == -signal.SIGKILL
     process.kill()
     close(process)
 
@@ -54,7 +54,7 @@ def test_kill_wait_and_a_session_of_its_own() -> None:
 def test_many_threads_may_ask_at_once() -> None:
     process = python("pass")
     codes: list[int] = []
-    threads = [threading.Thread(target=lambda: codes.append(process.wait(10))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: codes.append(process.wait(60))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -70,7 +70,7 @@ def test_the_child_has_three_files_open() -> None:
         assert ours
         assert process.stdout is not None
         assert process.stdout.read().strip() == b"3"
-    process.wait(10)
+    process.wait(60)
     close(process)
 
 

@@ -51,7 +51,7 @@ class Stage:
         self.ring.write(frame, pack(Params(version=self.seq)))
         self.supervisor.feed()
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Feed frames until the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -188,7 +188,7 @@ def test_workers_end_with_their_bridge(stage: Stage) -> None:
         assert bridge.stdout is not None
         worker = int(bridge.stdout.readline())
         bridge.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             os.kill(worker, 0)

@@ -71,7 +71,7 @@ def url() -> Iterator[str]:
         assert found
         yield found[0]
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 def make_looks(walker: Walker) -> None:

@@ -56,7 +56,7 @@ def run(tmp_path):
     signal.signal(signal.SIGINT, before)
     for child in children:
         child.kill()
-        child.communicate(timeout=10)
+        child.communicate(timeout=60)
 
 
 def take(source, count, seconds=20):
@@ -122,7 +122,7 @@ def test_shm_write_feeds_the_source(run, name):
     assert numbers == sorted(set(numbers))
     now = time.perf_counter_ns()
     assert all(0 < now - f.stamps.captured < 20e9 for f in frames)
-    out, err = child.communicate(timeout=20)
+    out, err = child.communicate(timeout=60)
     assert (child.returncode, out, err) == (0, "", "")
     source.close()
 
@@ -140,7 +140,7 @@ def test_shm_read_follows_the_sink_across_its_restart(run, name):
     assert all("24x16x3, params 7, mean 100.0" in line for line in lines)
     sink.write(Frame(np.zeros((4, 4, 3), np.uint8), 1))
     late = run("shm_read.py", name, 1)
-    assert late.communicate(timeout=20)[0].startswith("frame 1: 4x4x3"), "the first reader took the segment with it"
+    assert late.communicate(timeout=60)[0].startswith("frame 1: 4x4x3"), "the first reader took the segment with it"
     sink.close()
 
 
@@ -151,7 +151,7 @@ def test_shm_write_interrupted_leaves_nothing(run, name):
     child = run("shm_write.py", name, 64, 48)
     take(source, 3)
     child.send_signal(signal.SIGINT)
-    assert "leaked" not in child.communicate(timeout=20)[1]
+    assert "leaked" not in child.communicate(timeout=60)[1]
     assert not Path("/dev/shm", name).exists()
     source.close()
 

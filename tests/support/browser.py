@@ -31,7 +31,7 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-port=0",
 )
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def find_chromium() -> str | None:
@@ -199,7 +199,7 @@ def chromium() -> Iterator[Browser]:
             with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as socket:
                 yield Browser(process, socket)
                 socket.send(json.dumps({"id": 0, "method": "Browser.close"}))
-            process.wait(10)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

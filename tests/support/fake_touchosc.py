@@ -20,7 +20,7 @@ from pythonosc.osc_bundle import OscBundle
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Seen:

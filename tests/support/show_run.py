@@ -57,7 +57,7 @@ class Run:
         self.osc._sock.close()
         self.app.close()
 
-    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.app.metrics.snapshot()

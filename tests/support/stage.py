@@ -37,7 +37,7 @@ def picture(seq: int, side: int, tint: tuple[float, float, float]) -> Pixels:
 
 def until(test: Callable[[], bool], what: str) -> None:
     """Wait for something that happens by itself."""
-    deadline = time.monotonic() + 20.0
+    deadline = time.monotonic() + 60.0
     while not test():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
@@ -77,7 +77,7 @@ class Stage:
     def stop(self) -> None:
         self._stopped.set()
         if self._painter is not None:
-            self._painter.join(5)
+            self._painter.join(30)
         self.server.stop()
         assert not [t.name for t in threading.enumerate() if t not in self._before and t.name.startswith("ll-")]
 

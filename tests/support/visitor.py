@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from support.stage import Stage
 from websockets.sync.client import ClientConnection, connect
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Visitor:

@@ -92,7 +92,7 @@ class Stage:
         self.world.frame()
         time.sleep(max(0.0, 1 / fps - (time.perf_counter() - start)))
 
-    def until(self, condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> float:
+    def until(self, condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> float:
         """Frames until it holds; how many seconds that took."""
         start = time.monotonic()
         while not condition():

@@ -336,7 +336,7 @@ def rebuilds(stage: Stage, machine: Machine, driver: Process, times: int, base: 
             assert machine.open_count == 2, "each side has the other's memory open, once"
     finally:
         bridge.stdin.close()
-        bridge.wait(20)
+        bridge.wait(60)
     stage.until(lambda: machine.open_count == 0, 20, "the memory of what has ended is let go of")
 
 

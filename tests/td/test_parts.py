@@ -232,7 +232,7 @@ def test_a_child_ends_with_our_end_of_its_input_and_says_why_it_did_not_start(pa
     assert "nobody" in bridge.problem
 
 
-def wait(condition: Any, seconds: float = 10) -> None:
+def wait(condition: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -122,7 +122,7 @@ def test_a_png_that_claims_too_much_is_refused_at_once(size: tuple[int, int]) ->
     took = time.process_time() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert took < 0.1
+    assert took < 1.0
     assert peak < 1 << 20
 
 

@@ -493,7 +493,7 @@ def running(nothing_left: None) -> Iterator[Callable[..., Rig]]:
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -36,7 +36,7 @@ def level(frame: Frame | None) -> int:
     return int(frame.pixels[0, 0, 0])
 
 
-def until(source: Source, good: Callable[[Frame], bool], within_s: float = 8.0) -> Frame:
+def until(source: Source, good: Callable[[Frame], bool], within_s: float = 60.0) -> Frame:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         frame = source.read(0.1)
@@ -61,7 +61,7 @@ def test_still_repeats_and_reloads(tmp_path: Path) -> None:
     put(path, 99, size=24)
     assert until(source, lambda f: level(f) == 99).width == 24
     path.write_bytes(b"rubbish")
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 60
     while not context.metrics.get("source.errors") and time.monotonic() < deadline:
         assert level(source.read(1.0)) == 99
     assert context.metrics.get("source.errors") == 1
@@ -132,7 +132,7 @@ def test_folder_notices_what_comes_and_goes(tmp_path: Path) -> None:
     seen = [level(until(source, lambda f: True)) for _ in range(100)]
     assert set(seen[-10:]) == {20}
     (tmp_path / "2.png").unlink()
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 60
     while source.read(0.05) is not None:
         assert time.monotonic() < deadline
     put(tmp_path / "3.png", 30)

@@ -285,16 +285,16 @@ def test_no_lock_is_held_while_listeners_run() -> None:
 
     def slow(name: str, value: object) -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(60)
 
     store.listen(slow)
     writer = threading.Thread(target=store.set, args=("seed", 9))
     writer.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     store.set("steps", 3)
     assert store.snapshot().steps == 3
     leave.set()
-    writer.join(10)
+    writer.join(60)
     assert not writer.is_alive()
 
 
@@ -305,7 +305,7 @@ def test_with_many_writers_every_listener_ends_on_the_truth() -> None:
     barrier = threading.Barrier(4)
 
     def write(offset: int) -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         for i in range(400):
             store.set("seed", i * 4 + offset)
             store.set("seed2", i * 4 + offset)
@@ -314,7 +314,7 @@ def test_with_many_writers_every_listener_ends_on_the_truth() -> None:
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(20)
+        writer.join(60)
     values = store.values()
     assert shown == {"seed": values["seed"], "seed2": values["seed2"]}
 
