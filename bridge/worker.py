@@ -175,6 +175,7 @@ class Worker:
     def _paint(self, stream: Stream, ring_in: RingReader, ring_out: RingWriter) -> None:
         with contextlib.closing(ring_in), contextlib.closing(ring_out):
             self._stand_by(stream, ring_in)
+            stream.go_live()
             while not self._quit.is_set():
                 if not self._turn(stream, ring_in, ring_out):
                     self._bell.wait(IDLE_S)

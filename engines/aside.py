@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engines.machine import Event, Machine
+from engines.machine import Event, Machine, Stream
+
+
+class _Mine(threading.local):
+    """One thread's: a frame may be recorded beside another that is painted."""
+
+    stream: Stream | None = None
+    done: Event | None = None
 
 
 class Aside:
@@ -16,22 +24,23 @@ class Aside:
     """
 
     def __init__(self, machine: Machine) -> None:
-        self._machine, self._stream = machine, machine.stream()
-        self._done: Event | None = None
+        self._machine, self._mine = machine, _Mine()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        self._stream.follow(self._machine.here().mark())
-        with self._machine.on(self._stream):
+        mine = self._mine
+        stream = mine.stream = mine.stream or self._machine.stream()
+        stream.follow(self._machine.here().mark())
+        with self._machine.on(stream):
             yield
-            self._done = self._stream.mark()
+            mine.done = stream.mark()
 
     def join(self) -> None:
         """What follows here may use what was made aside; nothing to do where nothing was."""
-        if self._done is not None:
-            self._machine.here().follow(self._done)
-            self._done = None
+        if self._mine.done is not None:
+            self._machine.here().follow(self._mine.done)
+            self._mine.done = None
 
     def drop(self) -> None:
         """What was begun is worth nothing: a recording of it failed."""
-        self._done = None
+        self._mine.done = None

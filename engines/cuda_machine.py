@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -80,6 +80,9 @@ class CudaMachine:
     def on(self, stream: CudaStream, /) -> Iterator[None]:
         with torch.cuda.stream(stream.stream):
             yield
+
+    def rehearse(self, stream: CudaStream, /) -> AbstractContextManager[None]:
+        return self.on(stream)
 
     def pool(self) -> Any:
         return torch.cuda.graph_pool_handle()

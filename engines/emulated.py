@@ -7,6 +7,7 @@ have had to do the same. Every storage remembers who read and wrote it when, and
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from engines.emulated_rules import BrokenRule, Call, Clock, Ledger, Memory, NoHost, accesses, key_of, refuse, waits
+from engines.emulated_rules import (
+    BrokenRule,
+    Call,
+    Clock,
+    Ledger,
+    Memory,
+    NoHost,
+    accesses,
+    key_of,
+    refuse,
+    replaced,
+    waits,
+)
 
 HOST, OTHERS = 0, 1
 
@@ -71,7 +84,6 @@ class EmulatedGraph:
         """Those that do something when they are played: another look at memory stays what it is."""
         self.streams: set[int] = set()
         """Those that recorded work went to, and those that waited inside."""
-        self._saved: dict[int, tuple[Tensor, Tensor]] = {}
         self.reads: set[int] = set()
         self.writes: set[int] = set()
 
@@ -85,8 +97,8 @@ class EmulatedGraph:
         main = machine.here().number
         if main == OTHERS:
             raise BrokenRule("a graph can't be recorded on the stream that everybody uses")
-        machine.recording, self.streams = self, {main}
-        before, machine.ledger = machine.ledger, machine.ledger.fork()
+        mine, before = machine.mine, machine.ledger
+        mine.recording, self.streams, mine.fork = self, {main}, before.fork()
         try:
             with NoHost():
                 yield
@@ -94,21 +106,23 @@ class EmulatedGraph:
                 if machine.ledger.behind(main, number):
                     raise BrokenRule("a stream that took part in a graph was not waited for at its end")
         finally:
-            machine.recording, machine.ledger = None, before  # nothing of it has been done
+            mine.recording = mine.fork = None  # nothing of it has been done
             before.begin(tensor for call in self.calls for tensor in call.made)
             self._forget()
             self._done = [call for call in self.calls if not call.looks]
 
     def keep(self, call: Call, reads: list[Tensor], writes: list[Tensor]) -> None:
-        """Before a recorded call is done: what it changes must be as it was when the recording ends."""
-        for tensor in writes:
-            key = key_of(tensor)
-            if key not in self.pool.owners and key not in self._saved:
-                whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
-                self._saved[key] = whole, whole.clone()
+        """Before a recorded call is done."""
         self.reads.update(key_of(tensor) for tensor in reads)
         self.writes.update(key_of(tensor) for tensor in writes)
         self.calls.append(call)
+
+    def try_out(self, call: Call, writes: list[Tensor]) -> Any:
+        """Do it for what it gives, changing no memory but the graph's: others may be at work on it."""
+        copies = {id(tensor): tensor.clone() for tensor in writes if key_of(tensor) not in self.pool.owners}
+        given = replaced((call.args, call.kwargs), copies)
+        meant = {id(copies[id(tensor)]): tensor for tensor in writes if id(tensor) in copies}
+        return replaced(call.func(*given[0], **given[1]), meant)
 
     def own(self, made: list[Tensor]) -> None:
         """Results that are the graph's memory."""
@@ -130,13 +144,23 @@ class EmulatedGraph:
                 call.again()
 
     def _forget(self) -> None:
-        """A recording does nothing: what it changed is changed back, and what it made is worth nothing yet."""
+        """A recording does nothing: what it made is worth nothing yet."""
         with self._machine.silent(), torch.inference_mode():
-            for whole, before in self._saved.values():
-                whole.copy_(before)
-            self._saved.clear()
             for call in self.calls:
                 call.spoil(self.pool.owners)
+
+
+class Mine(threading.local):
+    """What one thread is doing on the machine."""
+
+    recording: EmulatedGraph | None = None
+    fork: Ledger | None = None
+    """What its recording would do, of which nothing is done."""
+    quiet = False
+    rehearsing = False
+
+    def __init__(self, at: EmulatedStream) -> None:
+        self.at = [at]
 
 
 class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -144,8 +168,7 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger = Ledger()
-        self.recording: EmulatedGraph | None = None
+        self._ledger = Ledger()
         self.played = 0
         """Graphs played."""
         self.graphs = 0
@@ -155,27 +178,46 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.syncs = 0
         """Times the host read something from the device outside of graphs."""
         self._numbers = OTHERS
-        self._at: list[EmulatedStream] = [EmulatedStream(self, OTHERS)]
-        self._quiet = False
+        self._everybody = EmulatedStream(self, OTHERS)
+        self.mine = Mine(self._everybody)
+
+    @property
+    def recording(self) -> EmulatedGraph | None:
+        """What this thread records."""
+        return self.mine.recording
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.mine.fork or self._ledger
 
     def stream(self) -> EmulatedStream:
         self._numbers += 1
         return EmulatedStream(self, self._numbers)
 
     def others(self) -> EmulatedStream:
-        return self._at[0]
+        return self._everybody
 
     def here(self) -> EmulatedStream:
-        return self._at[-1]
+        return self.mine.at[-1]
 
     @contextmanager
     def on(self, stream: EmulatedStream, /) -> Iterator[None]:
         with ExitStack() as stack:
-            if len(self._at) == 1:
+            at = self.mine.at
+            if len(at) == 1:
                 stack.enter_context(self)
-            self._at.append(stream)
-            stack.callback(self._at.pop)
+            at.append(stream)
+            stack.callback(at.pop)
             yield
+
+    @contextmanager
+    def rehearse(self, stream: EmulatedStream, /) -> Iterator[None]:
+        with self.on(stream):
+            self.mine.rehearsing = True
+            try:
+                yield
+            finally:
+                self.mine.rehearsing = False
 
     def pool(self) -> Memory:
         return Memory()
@@ -200,15 +242,19 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextmanager
     def silent(self) -> Iterator[None]:
         """Inside, nothing is watched: what a graph does when it is played was checked as a whole."""
-        before, self._quiet = self._quiet, True
+        before, self.mine.quiet = self.mine.quiet, True
         try:
             yield
         finally:
-            self._quiet = before
+            self.mine.quiet = before
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._quiet:
+        if self.mine.quiet:
+            return func(*args, **kwargs)
+        if self.mine.rehearsing:
+            if any(self.ledger.knows(key_of(tensor)) for tensor in accesses(func, args, kwargs)[1]):
+                raise BrokenRule("a rehearsal writes to memory that is not its own")
             return func(*args, **kwargs)
         graph, stream = self.recording, self.here().number
         why = refuse(func, args, kwargs)
@@ -224,7 +270,9 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if graph is not None:
             with self.silent():
                 graph.keep(call, reads, writes)
-        out = func(*args, **kwargs)
+                out = graph.try_out(call, writes)
+        else:
+            out = func(*args, **kwargs)
         made = call.took(out)
         self.ledger.begin(made)
         if graph is not None:

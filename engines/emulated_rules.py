@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import torch
@@ -141,24 +141,30 @@ class Ledger:
         self._clocks: dict[int, Clock] = {0: {}}
         self._writes: dict[int, tuple[int, int]] = {}
         self._reads: dict[int, Clock] = {}
+        self._lock = RLock()
         self._pools: dict[int, Any] = {}
         """The graph whose memory a storage is."""
 
     def fork(self) -> Ledger:
-        """Another one with the same past."""
-        other = copy.copy(self)
-        other._clocks = {stream: dict(clock) for stream, clock in self._clocks.items()}
-        other._writes, other._reads = dict(self._writes), {key: dict(read) for key, read in self._reads.items()}
+        """One without a past, for a recording: whether its work comes after others' is seen when it is played."""
+        other = Ledger()
+        other._pools = self._pools
         return other
 
+    def knows(self, key: int) -> bool:
+        """Whether anybody has used it."""
+        return key in self._writes or bool(self._reads.get(key))
+
     def now(self, stream: int) -> Clock:
-        return self._clock(stream)
+        with self._lock:
+            return dict(self._clock(stream))
 
     def learn(self, stream: int, clock: Clock) -> None:
         """`stream` goes on after `clock`."""
-        mine = self._clock(stream)
-        for other, at in clock.items():
-            mine[other] = max(mine.get(other, 0), at)
+        with self._lock:
+            mine = self._clock(stream)
+            for other, at in clock.items():
+                mine[other] = max(mine.get(other, 0), at)
 
     def behind(self, stream: int, other: int) -> bool:
         """Whether work of `other` may still go on when `stream` comes here."""
@@ -166,21 +172,25 @@ class Ledger:
 
     def begin(self, made: Iterable[Tensor]) -> None:
         """New memory has no past."""
-        for tensor in made:
-            key = key_of(tensor)
-            self._writes.pop(key, None)
-            self._reads.pop(key, None)
+        with self._lock:
+            for tensor in made:
+                key = key_of(tensor)
+                self._writes.pop(key, None)
+                self._reads.pop(key, None)
 
     def use(
         self, stream: int, reads: Iterable[int], writes: Iterable[int], graph: Any = None, recorded: bool = False
     ) -> None:
         """Work on `stream` touches these storages. Raises BrokenRule where it does not come after others' work on
         them. `graph`: whose work it is; `recorded`: which is not done now."""
+        with self._lock:
+            self._use(stream, set(reads), set(writes), graph, recorded)
+
+    def _use(self, stream: int, reads: set[int], writes: set[int], graph: Any, recorded: bool) -> None:
         if stream:
             self.learn(stream, self._clock(0))  # what the host knew when it queued this
         clock = self._clock(stream)
         clock[stream] = clock.get(stream, 0) + 1
-        writes, reads = set(writes), set(reads)
         if graph is not None:
             writes |= set() if recorded else {id(graph.pool)}
             for key in writes:
@@ -249,6 +259,15 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(part)
     elif isinstance(value, dict):
         yield from _tensors(list(value.values()))
+
+
+def replaced(value: Any, by: dict[int, Tensor]) -> Any:
+    """`value` with other tensors in some tensors' places, by their ids."""
+    if isinstance(value, Tensor):
+        return by.get(id(value), value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(replaced(part, by) for part in value)
+    return {key: replaced(part, by) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _overwrite(old: Any, new: Any) -> None:

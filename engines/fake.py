@@ -127,6 +127,8 @@ class FakeStream:
 
     depth = 1
 
+    def go_live(self) -> None: ...
+
     def begin(self, pixels: Pixels, params: object, moment: object = None) -> None:
         self(pixels, params, moment)
 

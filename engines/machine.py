@@ -51,7 +51,7 @@ class Graph(Protocol):
 
 
 class Machine(Protocol):
-    """One device's streams and graphs. Belongs to one thread."""
+    """One device's streams and graphs. Another thread may record, on streams of its own, while the frame's plays."""
 
     def stream(self) -> Stream: ...
 
@@ -65,6 +65,11 @@ class Machine(Protocol):
 
     def on(self, stream: Any, /) -> AbstractContextManager[None]:
         """Work that is queued inside goes to `stream`."""
+        ...
+
+    def rehearse(self, stream: Any, /) -> AbstractContextManager[None]:
+        """As `on`, for work that is done for what it leaves behind in libraries, and gives nothing that is used: what
+        it reads others may be writing, and it writes to memory of its own."""
         ...
 
     def pool(self) -> object:

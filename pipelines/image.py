@@ -46,6 +46,11 @@ class ImageKnobs:
         """How often another picture, or none, came up."""
 
     @property
+    def rows(self) -> Tensor | None:
+        """Where what is read of the picture lies."""
+        return self._rows
+
+    @property
     def name(self) -> str:
         """The adapter in use; empty for none."""
         return self._name

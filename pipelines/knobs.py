@@ -126,7 +126,23 @@ class Knobs:
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
         """Bring the buffers to `params`, for an input of shape `source`. Copies what changed, waits for nothing."""
         mode = self._mode(params, source)
-        seen = (mode.work, mode.sampler, mode.steps, *(getattr(params, name) for name in _LIVE))
+        self._bring(mode, params)
+        if mode.work == "bypass":
+            self.units.forget()
+        else:
+            units, image = self._units(mode, params), self.image.turn(params)
+            looked = [unit.number for unit in units if unit.look not in WAITING]
+            hint = params.hint_preview if params.hint_preview in looked else 0
+            mode = mode._replace(units=units, temporal=temporal(params), hint=hint, image=image)
+        self.mode = mode
+
+    def hold(self, mode: Mode, params: Params) -> None:
+        """After `turn`: paint in `mode`, one that was painted in before, with what `params` say of its numbers."""
+        self._bring(mode, params)
+        self.mode = mode
+
+    def _bring(self, mode: Mode, params: Params) -> None:
+        seen = (mode.work, mode.sampler, mode.steps, mode.guidance, *(getattr(params, name) for name in _LIVE))
         if seen != self._seen:
             self._seen = seen
             self.levels = Levels(*(row[: mode.steps] for row in self._rows))
@@ -136,14 +152,6 @@ class Knobs:
         if drawn != self.drawn:
             self.drawn = drawn
             self._noise[: drawn[3]].copy_(self._walk(*drawn))
-        if mode.work == "bypass":
-            self.units.forget()
-        else:
-            units, image = self._units(mode, params), self.image.turn(params)
-            looked = [unit.number for unit in units if unit.look not in WAITING]
-            hint = params.hint_preview if params.hint_preview in looked else 0
-            mode = mode._replace(units=units, temporal=temporal(params), hint=hint, image=image)
-        self.mode = mode
 
     def speak(self, cond: Sequence[Tensor]) -> None:
         """The prompts' embeddings, negative's row first, as the fade has them now."""

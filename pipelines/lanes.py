@@ -1,8 +1,9 @@
 """Frames on a card: each mode's work recorded as graphs, on three streams, so that one frame's upload and the decoding
 of the one before go on under the denoiser.
 
-A mode that was never seen is painted operation by operation once, which loads its kernels, and recorded when it comes
-again. Nothing that is live makes another mode, so nothing that is live is waited for.
+Before people watch, a mode that was never seen is painted operation by operation once, which loads its kernels, and
+recorded when it comes again. Once they do (`live`), the mode before is played on until the new one has been made ready
+beside it (pipelines.rehearsal). Nothing that is live makes another mode, so nothing that is live is waited for.
 
 Who waits for whom (n: this frame):
     enter n   for the copies of what enter n-1 handed on
@@ -26,9 +27,10 @@ from engines.errors import first_line
 from engines.machine import Event, Machine
 from pipelines.forecast import Forecast
 from pipelines.img2img import step
-from pipelines.knobs import Knobs
+from pipelines.knobs import Knobs, Mode
 from pipelines.preprocess.registry import CHOICES
-from pipelines.recorded import Recorder, Stage
+from pipelines.recorded import Recorded, Recorder
+from pipelines.rehearsal import Job, Rehearsal
 from pipelines.staging import Staging
 from pipelines.state import NUMBERS, StreamState
 from pipelines.transfer import Pixels
@@ -39,13 +41,12 @@ TRIES = 3
 """So many modes that can't be recorded, and no other is tried."""
 
 
-class Recorded(NamedTuple):
-    """A mode's graphs, and all that they use that could be replaced: while it is held, no address comes twice."""
+class Shown(NamedTuple):
+    """The mode of the last frame, if more of it can be painted while something else is made ready."""
 
-    parts: tuple[object, ...]
-    stages: list[Stage]
-    picture: Tensor
-    numbers: Tensor
+    mode: Mode
+    recorded: Recorded | None
+    """None for the input as it is, which needs no graph."""
 
 
 class Flight(NamedTuple):
@@ -69,7 +70,13 @@ class Lanes:
         self._machine, self._device = machine, device
         self._forecast = Forecast()
         self.streams = self._enter, self._walk, self._leave = [machine.stream() for _ in range(3)]
-        self._recorder = Recorder(machine, self.streams)
+        self._recorder = Recorder(machine)
+        self._rehearsal = Rehearsal(machine, self._recorder)
+        self.live = False
+        self._shown: Shown | None = None
+        self._held: Shown | None = None
+        self._refused: set[tuple[object, ...]] = set()
+        """Modes that could not be made ready beside the stream."""
         self._known: OrderedDict[tuple[object, ...], Recorded | None] = OrderedDict()
         """None for what was painted once."""
         self._flights: deque[Flight] = deque()
@@ -110,13 +117,37 @@ class Lanes:
         self._walk.follow(uploaded)
         return device
 
+    @property
+    def doing(self) -> str:
+        return "recording" if self._rehearsal.doing else ""
+
+    def hold(self, knobs: Knobs, state: StreamState, nets: Nets) -> Mode | None:
+        self._held = None
+        if not self.live:
+            return None
+        self._fetch(knobs, nets)
+        mode, shown = knobs.mode, self._shown
+        parts = _parts(knobs, nets)
+        key = _key(knobs, nets, parts)
+        ready = mode.work == "bypass" or self._known.get(key) is not None or key in self._refused
+        if ready or shown is None or shown.mode.source != mode.source:
+            return None
+        state.make(mode, knobs)
+        self._rehearsal.ask(Job(key, parts, self._frame, knobs, state, nets))
+        self._held = shown
+        return shown.mode
+
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
         self._written = self._walk.mark()
-        parts = _parts(knobs, nets)
-        key = (knobs.mode, nets.described, *map(id, parts))
-        recorded = self._recorded(key, parts, frame, knobs, state, nets)
+        if self._held is not None:
+            recorded = self._held.recorded
+        else:
+            parts = _parts(knobs, nets)
+            recorded = self._recorded(_key(knobs, nets, parts), parts, frame, knobs, state, nets)
         host, numbers = self._downs[0]
         self._downs = [*self._downs[1:], self._downs[0]]
+        holds = recorded is not None or knobs.mode.work == "bypass"
+        self._shown = Shown(knobs.mode, recorded) if holds else None
         if recorded is None:
             self._flights.append(self._one_by_one(frame, knobs, state, nets, host, numbers))
         else:
@@ -136,6 +167,7 @@ class Lanes:
         return self._forecast.wait_s()
 
     def close(self) -> None:
+        self._rehearsal.close()
         self._left.wait()
         self._known.clear()
 
@@ -144,7 +176,10 @@ class Lanes:
             self._left.wait()
             with self._machine.on(self._enter):  # whose memory it is
                 self._frame = torch.empty(pixels.shape, dtype=torch.uint8, device=self._device)
+            self._rehearsal.settle()
+            self._rehearsal.fetch()
             self._known.clear()  # they read the old one
+            self._shown = None
         return self._frame
 
     def _recorded(
@@ -152,26 +187,51 @@ class Lanes:
         frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets,
     ) -> Recorded | None:  # fmt: skip
         """The graphs of this mode; None where it is to be painted operation by operation."""
+        if knobs.mode.work == "bypass":
+            return None
+        if self._known.get(key) is None:
+            self._rehearsal.settle()  # networks run for one frame at a time
         if key not in self._known:
-            if knobs.mode.work != "bypass":
-                self._remember(key, knobs, nets)
+            self._remember(key, knobs, nets)
             return None
         self._known.move_to_end(key)
-        if self._known[key] is None and self._failures < TRIES:
+        if self._known[key] is None and self._failures < TRIES and key not in self._refused:
             self._left.wait()
             try:
                 with torch.inference_mode():
-                    self._known[key] = Recorded(parts, *self._recorder(frame, knobs, state, nets))
-                self.records += 1
+                    recorded = Recorded(parts, *self._recorder(frame, knobs, state, nets))
+                self._take(key, recorded)
             except RuntimeError as error:  # whatever a card or a library refuses: the show goes on without
-                self._failures += 1
-                self.failed = f"this mode can't be recorded as a graph, and is painted without: {first_line(error)}"
+                self._fail(first_line(error))
         return self._known[key]
+
+    def _fetch(self, knobs: Knobs, nets: Nets) -> None:
+        """What was made ready beside the stream, if it was."""
+        made = self._rehearsal.fetch()
+        if made is None:
+            return
+        self._remember(made.key, knobs, nets)
+        if made.recorded is not None:
+            self._take(made.key, made.recorded)
+        else:
+            self._refused.add(made.key)
+            self._fail(made.wrong)
+
+    def _take(self, key: tuple[object, ...], recorded: Recorded) -> None:
+        self._known[key] = recorded
+        for mark in self._recorder.marks():
+            for stream in self.streams:
+                stream.follow(mark)
+        self.records += 1
+
+    def _fail(self, why: str) -> None:
+        self._failures += 1
+        self.failed = f"this mode can't be recorded as a graph, and is painted without: {why}"
 
     def _remember(self, key: tuple[object, ...], knobs: Knobs, nets: Nets) -> None:
         """A mode is here for the first time. Those go whose networks have been let go of, and the oldest."""
         kept = (nets.unet, nets.encode, nets.decode, *nets.controlnets.values(), *nets.hintnets.values())
-        present = {*map(id, (*kept, *knobs.units.own.values()))}
+        present = {*map(id, (*kept, *knobs.units.own.values(), knobs.image.rows))}
         gone = [old for old, known in self._known.items() if known and not {*map(id, known.parts)} <= present]
         if gone or len(self._known) >= MOST:
             self._left.wait()
@@ -219,10 +279,15 @@ def _down(picture: Tensor, numbers: Tensor, host: Tensor, host_numbers: Tensor) 
     host_numbers.copy_(numbers, non_blocking=True)
 
 
+def _key(knobs: Knobs, nets: Nets, parts: tuple[object, ...]) -> tuple[object, ...]:
+    return (knobs.mode, nets.described, *map(id, parts))
+
+
 def _parts(knobs: Knobs, nets: Nets) -> tuple[object, ...]:
     """What this mode's frame is made with that may be another object, at another address, the next time."""
     units = knobs.mode.units
     controls = [nets.controlnets[unit.net] for unit in units]
     hints = [nets.hintnets[needs] for unit in units if (needs := CHOICES[unit.preprocessor].needs)]
     own = [knobs.units.own[unit.number] for unit in units if unit.own]
-    return (nets.unet, nets.encode, nets.decode, *controls, *hints, *own)
+    image = [knobs.image.rows] if knobs.mode.image is not None else []
+    return (nets.unet, nets.encode, nets.decode, *controls, *hints, *own, *image)

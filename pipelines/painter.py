@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from pipelines.img2img import step
-from pipelines.knobs import Knobs
+from pipelines.knobs import Knobs, Mode
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
 
@@ -30,6 +30,20 @@ class Painter(Protocol):
     @property
     def failed(self) -> str:
         """What it can't do as it should, a sentence, or nothing."""
+        ...
+
+    live: bool
+    """Whether people watch, so that no frame may be late for what can be made ready beside it. Before, and where
+    pictures are to be the same each time, every frame is painted as it should be."""
+
+    @property
+    def doing(self) -> str:
+        """What is being made ready, or nothing. From any thread."""
+        ...
+
+    def hold(self, knobs: Knobs, state: StreamState, nets: Nets) -> Mode | None:
+        """Between `up` and `paint`: the mode that the frame is to be painted in while `knobs.mode` is made ready; None
+        where that is ready, or can't be waited for."""
         ...
 
     def between(self) -> AbstractContextManager[None]:
@@ -67,7 +81,8 @@ class Plain:
     """Implements Painter: every frame by itself, each operation as it comes."""
 
     depth = 1
-    failed = ""
+    failed = doing = ""
+    live = False
 
     def __init__(self, device: torch.device) -> None:
         self._transfer = Transfer(device)
@@ -75,6 +90,9 @@ class Plain:
 
     def between(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def hold(self, knobs: Knobs, state: StreamState, nets: Nets) -> Mode | None:
+        return None
 
     def settle(self) -> None: ...
 

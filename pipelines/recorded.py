@@ -6,14 +6,14 @@ The copies let the stage before begin with the next frame while this one is stil
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engines.base import Nets
-from engines.machine import Graph, Machine, Stream
+from engines.machine import Event, Graph, Machine
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.state import StreamState
@@ -29,12 +29,22 @@ class Stage:
         self.work = work
 
 
-class Recorder:
-    """Records frames. Its memory is shared by all modes: those are never played beside each other."""
+class Recorded(NamedTuple):
+    """A mode's graphs, and all that they use that could be replaced: while it is held, no address comes twice."""
 
-    def __init__(self, machine: Machine, streams: Sequence[Stream]) -> None:
-        """`streams`: one for each stage."""
-        self._machine, self._streams = machine, streams
+    parts: tuple[object, ...]
+    stages: list[Stage]
+    picture: Tensor
+    numbers: Tensor
+
+
+class Recorder:
+    """Records frames, on streams of its own. Its memory is shared by all modes: those are never played beside each
+    other. One thread at a time."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        streams = self._streams = [machine.stream() for _ in range(3)]
         self._pools = [machine.pool() for _ in streams]
         self._copies = [machine.pool() for _ in streams]
         self._kept: dict[tuple[object, ...], Tensor] = {}
@@ -79,6 +89,10 @@ class Recorder:
             raise
         recording.close()
         return stages, picture, numbers
+
+    def marks(self) -> list[Event]:
+        """After these, what was recorded may be played on any stream. Not while something is recorded."""
+        return [stream.mark() for stream in self._streams]
 
     def _keep(self, stage: int, place: int, tensor: Tensor) -> Tensor:
         key = stage, place, tuple(tensor.shape), tensor.stride(), tensor.dtype

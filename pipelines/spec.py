@@ -77,6 +77,9 @@ class Stream(Protocol):
         """How long to wait before another frame is begun, in seconds: a later one is a newer one, and the device is
         busy until then."""
 
+    def go_live(self) -> None:
+        """From now on people watch: where a change takes time to make ready, frames go on without it until it is."""
+
     def show(self, number: int, pixels: NDArray[np.uint8]) -> None:
         """The newest picture of control unit `number`'s own stream, or of the image prompt's (IMAGE), uint8
         (h, w, 1|3|4) of any size; kept until the next. Between frames, on the thread that paints."""

@@ -61,9 +61,22 @@ class StreamState:
         """By `UnitMode.memory`: what networks saw that do not look at every frame. Kept, since a captured frame of that
         size may be played again."""
 
+    def make(self, mode: Mode, knobs: Knobs) -> None:
+        """Between frames, on the host: all memory that `mode` uses, as far as it is not there yet."""
+        if mode.temporal.colours is not None:
+            self._match(mode.temporal.colours)
+        for unit in mode.units:
+            if unit.look != "each" and unit.memory not in self.hints:
+                self.hints[unit.memory] = CarriedHint(unit.size, self._device, unit.beside)
+        if mode.temporal.noise == "warp" and self.moving is None:
+            channels, height, width = self._latent
+            most = (len(knobs.noise), channels, height, width)
+            self.moving = MovingNoise(most, self._device, cells=4 if channels <= 8 else 2)
+
     def follow(self, before: Mode, knobs: Knobs) -> None:
         """Between frames, on the host: be ready for `knobs.mode`, where the frame before had `before`."""
         now = knobs.mode
+        self.make(now, knobs)
         if not _follows(before, now):
             self.break_off()
         if now.looks_back and not before.looks_back:
@@ -72,9 +85,6 @@ class StreamState:
             self.shown.copy_(self.picture)
         if now.temporal.colours is not None and now.temporal.colours != before.temporal.colours:
             self._refer(now.temporal.colours)
-        for unit in now.units:
-            if unit.look != "each" and unit.memory not in self.hints:
-                self.hints[unit.memory] = CarriedHint(unit.size, self._device, unit.beside)
         if now.temporal.noise != "fixed":
             self._begin_noise(now, knobs)
 
@@ -114,12 +124,16 @@ class StreamState:
 
     def _refer(self, colours: Colours) -> None:
         """Begin with a reference: the captured one if that is wanted, else none yet."""
+        match = self._match(colours)
+        match.reset()
+        if colours.reference == "captured":
+            match.take(self.captured, self.has_captured)
+
+    def _match(self, colours: Colours) -> ColourMatch:
         key = (colours.space, colours.method)
         if key not in self.colours:
             self.colours[key] = ColourMatch(colours.space, colours.method, self._device)
-        self.colours[key].reset()
-        if colours.reference == "captured":
-            self.colours[key].take(self.captured, self.has_captured)
+        return self.colours[key]
 
     def _begin_noise(self, mode: Mode, knobs: Knobs) -> None:
         """Start anew from another seed, or in another mode."""
@@ -132,10 +146,7 @@ class StreamState:
             self.travelling.begin(seed)
             return
         drawn = torch.cat(list(knobs.noise[: knobs.drawn[3]]))
-        if self.moving is None:
-            channels, height, width = self._latent
-            most = (len(knobs.noise), channels, height, width)
-            self.moving = MovingNoise(most, self._device, cells=4 if channels <= 8 else 2)
+        assert self.moving is not None, "memory for noise was not made"
         self.moving.begin(drawn, seed)
 
 

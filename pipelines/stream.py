@@ -70,7 +70,7 @@ class DiffusionStream:
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = self._take = 0
         self._counts: Sequence[float] = [0.0, 0.0, 0.0]
-        self._hinted = False
+        self._hinted = self._held = False
         self.engine_note = ""
         """Why it paints with the engine that it began with; empty where nothing was to choose."""
         self._upgrade: Upgrade | None = None
@@ -142,6 +142,10 @@ class DiffusionStream:
     def wait_s(self) -> float:
         return self.painter.wait_s()
 
+    def go_live(self) -> None:
+        """See pipelines.spec.Stream."""
+        self.painter.live = True
+
     def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
         threads = self.nets.threads or self._threads
@@ -164,7 +168,7 @@ class DiffusionStream:
         self._choose_engine(acting, params)
         held, seen = self._counts[0], self.knobs.image.changes
         rests = self._rest(pixels, params, self._fades, self._shows, held, seen, self.unitnets.loaded, acting)
-        if rests and (self._last is not None or self._begun):
+        if rests and not self._held and (self._last is not None or self._begun):
             return False
         if not params.bypass:
             self._merge(acting)
@@ -193,6 +197,10 @@ class DiffusionStream:
         """Bring numbers, mode and memories to `params`, for an input of shape `source`."""
         before = self.knobs.mode
         self.knobs.turn(params, source)
+        held = self.painter.hold(self.knobs, self.state, self.nets)
+        self._held = held is not None
+        if held is not None:
+            self.knobs.hold(held, params)
         if self.knobs.mode != before or self.knobs.mode.looks_back:
             self.painter.settle()
         self.state.follow(before, self.knobs)
@@ -320,7 +328,7 @@ class DiffusionStream:
             "device": self.nets.described,
             "engine.failed": (self._upgrade.failed if self._upgrade else "") or self.painter.failed,
             "engine": f"{self.nets.described}; {why}".rstrip("; "),
-            "engine.doing": self._upgrade.doing if self._upgrade else "",
+            "engine.doing": (self._upgrade.doing if self._upgrade else "") or self.painter.doing,
             "engine.share": self._upgrade.share if self._upgrade else 0.0,
             "guard.held": held,
             **memory(self.nets.device),

@@ -65,9 +65,10 @@ class UnitNets:
 
     def look_beside(self, state: StreamState) -> None:
         """After a frame: hand what units saw in it to networks that run beside the stream."""
-        late = [unit for unit in self._knobs.mode.units if unit.beside]
+        here = self._nets.hintnets  # a mode that is held may name one that has gone
+        late = [unit for unit in self._knobs.mode.units if unit.beside and CHOICES[unit.preprocessor].needs in here]
         hints = {unit.number: state.hints[unit.memory] for unit in late}
-        nets = {unit.number: self._nets.hintnets[CHOICES[unit.preprocessor].needs] for unit in late}
+        nets = {unit.number: here[CHOICES[unit.preprocessor].needs] for unit in late}
         self._knobs.units.beside.offer(hints, nets, self._units)
 
     def settle(self) -> None:
