@@ -18,6 +18,7 @@ from bridge.config import Config, settled
 from bridge.context import Context
 from bridge.control import Control
 from bridge.controllers import Controllers
+from bridge.display.display import Display
 from bridge.drivers import DriverSpec, make_sink, make_source
 from bridge.errors import ConfigError, ControlError, DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
@@ -74,6 +75,7 @@ class App:
         self.output = Output(self.metrics)
         for text in config.sinks:
             self.output.add(DriverSpec.parse(text).name, make_sink(text, self.context))
+        self.display = Display(self.output, self.metrics, possible=not config.every_frame)
         self.hints = HintOutput(config.hint_sinks, self.context)
         source = make_source(config.source, self.context)
         self.own = OwnFeeds(config.own_sources(), self.context)
@@ -91,12 +93,18 @@ class App:
         self.source = SourceThread(source, self.metrics, self.context.preview, self.turn)
         self.feeder = Feeder(
             self.source.slot, self.ring, self.director.snapshot, self._fed, self.metrics, config.every_frame,
-            self.deck.fed,
+            self._feeding,
         )  # fmt: skip
         self.stopping = threading.Event()
         commands = {"restart": self.supervisor.restart, **acts.commands}
         self.control = Control(config.osc, config.lan, self.store, self.metrics, commands, acts)
-        self._closers: list[Callable[[], None]] = [self.own.close, self.ring.unlink, self.ring.close, self.deck.close]
+        self._closers: list[Callable[[], None]] = [
+            self.own.close,
+            self.ring.unlink,
+            self.ring.close,
+            self.deck.close,
+            self.display.stop,
+        ]
         self._commands = commands
 
     def start(self) -> None:
@@ -131,15 +139,8 @@ class App:
 
         config, store, metrics = self.config, self.store, self.metrics
         query = OscQuery(config.osc.prefix, lambda: self.control.port, store, metrics, self._ids)
-        web = WebServer(
-            config,
-            store,
-            metrics,
-            self.context.preview,
-            self._commands,
-            self._acts,
-            query if config.osc.query else None,
-        )
+        parts = (config, store, metrics, self.context.preview, self._commands, self._acts)
+        web = WebServer(*parts, query if config.osc.query else None)
         self._closers.append(web.stop)
         try:
             web.start()
@@ -169,15 +170,22 @@ class App:
         while self.output.newest_seq < self.feeder.newest_seq and now_ns() < deadline:
             if self.stopping.wait(0.02):
                 return
+        self.display.flush()
         self.output.wait_written(2.0)
 
     def close(self) -> None:
         while self._closers:
             self._closers.pop()()
 
+    def _feeding(self, frame: Frame, params: Params) -> None:
+        """The feeder is about to write this frame."""
+        self.deck.fed(frame, params)
+        self.display.fed(frame, params)
+
     def _fed(self, params: Params) -> None:
         """The feeder wrote a frame, or looked at the parameters because there was none."""
         self.supervisor.paused = params.pause
+        self.display.follow(params)
         if self.supervisor.active_pid is not None and not self.source.ready.is_set():
             self.store.restart_prompt()  # no more than a movie's beginning should its own be shown to nobody
             self.source.ready.set()
@@ -194,7 +202,7 @@ class App:
         self.supervisor.prepare(structural(self.spec, params) if upcoming else None, params)
 
     def _picture(self, frame: Frame) -> None:
-        self.output.put(frame)
+        self.display.put(frame)
         self.deck.picture(frame)
         if self.turn is not None:
             self.turn.painted()

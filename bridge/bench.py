@@ -247,8 +247,16 @@ def coherence(args: argparse.Namespace) -> Table:
     return run(args, {**_settings(args), **values})
 
 
+def display(args: argparse.Namespace) -> Table:
+    """The last picture moved on (display_rate) and held, against the pictures that would have been painted."""
+    from bridge.bench_display import run
+
+    return run(args, {**_settings(args), "model": args.model, "width": args.size, "height": args.size})
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace], Figures | Table]] = {
     "coherence": coherence,
+    "display": display,
     "bridge": bridge,
     "cpu": cpu,
     "gpu": gpu,
@@ -257,7 +265,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Figures | Table]] = {
     "step": step,
     "transport": transport,
 }
-FRAMES = {"step": 200, "coherence": 60, "cpu": 60, "gpu": 300}
+FRAMES = {"step": 200, "coherence": 60, "cpu": 60, "gpu": 300, "display": 240}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -298,6 +306,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="for coherence: plain, a look that we ship, or a config file; again for more, all of ours if not given",
     )
+    parser.add_argument("--display", type=int, default=60, metavar="HZ", help="for display: the display's rate")
+    parser.add_argument("--painted", type=float, default=20.0, help="for display: painted pictures a second")
     parser.add_argument("--strip", type=Path, metavar="FILE", help="for coherence: write pictures side by side there")
     parser.add_argument("--budget", type=float, default=420.0, help="seconds for gpu")
     parser.add_argument("--smoke", action="store_true", help="gpu on a processor, with tiny networks: does it work?")

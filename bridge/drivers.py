@@ -34,7 +34,10 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where finished frames go. Lives on a thread of its own."""
+    """Where finished frames go. Lives on a thread of its own.
+
+    One with a true attribute `painted_only` gets pictures as they were painted, none that `display_rate` moved on.
+    """
 
     pace: Pace
 

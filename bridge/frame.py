@@ -55,6 +55,9 @@ class Frame:
     """Version of the Params that made this picture; 0 for a frame that no worker has seen."""
     made: Made | None = None
     """None for a frame that no worker of this bridge has painted."""
+    moved: int = 0
+    """A picture that was moved on for the display (bridge/display): capture stamp of the input whose motion it shows.
+    All else is that of the painted picture. 0 for a picture as it was painted."""
 
     @property
     def width(self) -> int:

@@ -32,7 +32,9 @@ class SinkThread:
         self._sink = sink
         self._output = output
         self._metrics = metrics
+        self.painted_only: bool = getattr(sink, "painted_only", False)
         self._last: Frame | None = None
+        self._offered: Frame | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ll-sink-{name}", daemon=True)
 
@@ -48,11 +50,13 @@ class SinkThread:
             log.warning("sink %s does not let go; left behind", self.name)
 
     def offer(self, frame: Frame) -> None:
-        """A new picture. Never blocks; one that was not written in time is dropped and counted."""
+        """A new picture, or the last one moved on. Never blocks; a picture of which nothing was written in time is
+        dropped and counted."""
         self.idle.clear()
-        before = self.slot.dropped
+        before, replaced, written = self.slot.dropped, self._offered, self._last
+        self._offered = frame
         self.slot.put(frame)
-        if self.slot.dropped != before:
+        if self.slot.dropped != before and not _same(replaced, frame) and not _same(replaced, written):
             self._metrics.count(f"output.{self.name}.skipped")
 
     def _run(self) -> None:
@@ -134,6 +138,13 @@ class SinkThread:
         self._output.still_shown(frame)
 
 
+def _same(a: Frame | None, b: Frame | None) -> bool:
+    """Whether both show one painted picture, moved on or not."""
+    if a is None or b is None or not (a.moved or b.moved):
+        return a is b
+    return a.stamps.done == b.stamps.done
+
+
 class Output:
     """Hands each picture to every sink, and measures: latency is sink stamp minus capture stamp of the same frame."""
 
@@ -144,7 +155,7 @@ class Output:
         self.newest_seq = -1
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._newest_done = 0
+        self._newest_done = self._newest_moved = 0
         self._measured_seq = -1
 
     def add(self, name: str, sink: Sink) -> None:
@@ -161,7 +172,12 @@ class Output:
             sink.stop()
 
     def put(self, frame: Frame) -> None:
-        """A new picture from the worker."""
+        """A new picture from the worker, to be shown at once."""
+        self.arrived(frame)
+        self.offer(frame)
+
+    def arrived(self, frame: Frame) -> None:
+        """A new picture from the worker, whenever it will be shown."""
         self.count += 1
         left_out = frame.seq - self.newest_seq - 1
         # A source that began anew counts from 0 or from anywhere: that is no loss.
@@ -169,7 +185,14 @@ class Output:
             self._metrics.count("source.dropped", left_out)
         self.newest_seq = frame.seq
         for sink in self.sinks:
-            sink.offer(frame)
+            if sink.painted_only:
+                sink.offer(frame)
+
+    def offer(self, frame: Frame) -> None:
+        """Show this: a picture that has arrived, or that one moved on."""
+        for sink in self.sinks:
+            if not sink.painted_only:
+                sink.offer(frame)
 
     def wait_written(self, timeout: float, stop: Sequence[threading.Event] = ()) -> bool:
         """Until every sink has written the newest picture; False when time ran out or a stop event was set."""
@@ -181,14 +204,19 @@ class Output:
         return True
 
     def shown(self, frame: Frame) -> None:
-        """A sink wrote this picture for the first time; the first of all sinks counts."""
+        """A sink wrote this picture; the first time that one does counts, moved on or not."""
         at = now_ns()
         captured, fed, taken, done = frame.stamps
         with self._lock:
-            if done == self._newest_done:
-                return
-            self._newest_done = done
-            repainted, self._measured_seq = frame.seq == self._measured_seq, frame.seq
+            again, moved = done == self._newest_done, frame.moved > self._newest_moved
+            self._newest_done, self._newest_moved = done, max(frame.moved, self._newest_moved)
+            repainted = frame.seq == self._measured_seq
+            self._measured_seq = frame.seq
+        if moved:
+            self._metrics.observe("motion", (at - frame.moved) / MS)
+        if again:
+            self.still_shown(frame)
+            return
         latency = (at - captured) / MS
         self._metrics.observe("frame", (done - taken) / MS)
         # The same frame painted again, for a slider that moved, is as old as it is: that says nothing about the way.

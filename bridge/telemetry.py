@@ -84,6 +84,11 @@ SHOW = (
         "/engine/doing", "engine.doing", str, "", "What is measured or built beside the show; empty for nothing.", 48
     ),
     Reading("/engine/share", "engine.share", float, "", "How far that is, 0 to 1."),
+    Reading("/display/state", "display.state", str, "", "What `display_rate` does: off, its rate, or why not.", 80),
+    Reading(
+        "/display/warped", "output.warped", int, "", "Pictures that were moved on, between those that are painted."
+    ),
+    Reading("/display/motion", "motion.p50", float, "ms", "Age of the input whose motion they show, median."),
     Reading("/record/on", "record.on", int, "", "Whether a recording runs: 1 or 0."),
     Reading("/record/state", "record.state", str, "", "Its folder, or why it has ended.", 120),
     Reading("/record/seconds", "record.seconds", float, "s", "For how long it has run."),

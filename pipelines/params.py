@@ -248,6 +248,9 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     tempo_source: Annotated[TempoSource, Row("show", "live")] = "own"
     """Whose beat it is: that of `tempo`, of a MIDI clock (`--midi`), or of Ableton Link (`--link`). While such a clock
     is silent, the beat goes on as it was."""
+    display_rate: Annotated[int, Row("show", "live", 0, 240, "Hz", jumps=True)] = 0
+    """Show so many pictures a second, 24 or more: between those that are painted, the last one moved on as the input
+    moves. 0 is off and costs nothing."""
     hint_preview: Annotated[int, Row("show", "live", 0, UNITS, jumps=True)] = 0
     """The control unit whose hint is sent out beside the picture, while it acts; 0 sends none and costs nothing."""
 

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 1024, 768
 """An iPad's; TouchOSC fits it to any screen."""
 TABS = 40
 PAD, GAP = 12, 8
-READING_H, BUTTON_H, ROW_H = 40.0, 60.0, 58.0
+READING_H, BUTTON_H, ROW_H = 36.0, 60.0, 58.0
 FIGURES_A_ROW, TEXTS_A_ROW = 4, 2
 COLUMNS = 2
 LEAST = 40.0

@@ -26,7 +26,7 @@ RATES = (
 
 
 class MovieSink:
-    """`movie:OUT.mp4|.mov|.mkv[?fps=30&crf=18&codec=h264|hevc|ffv1&overwrite=0]`.
+    """`movie:OUT.mp4|.mov|.mkv[?fps=30&crf=18&codec=h264|hevc|ffv1&overwrite=0&painted=0]`.
 
     Live, one picture a tick of `fps`, stamped with the tick at which it was written: the file is as long as the
     recording took, and a moment without pictures is a pause in it, not a jump. When every frame of a medium is wanted,
@@ -42,11 +42,13 @@ class MovieSink:
         crf: int = 18,
         codec: str | None = None,
         overwrite: bool = False,
+        painted: bool = False,
         every_frame: bool = False,
         clock: Callable[[], int] = now_ns,
     ) -> None:
-        """`clock` is for tests."""
+        """`painted`: leave out what `display_rate` shows between painted pictures. `clock` is for tests."""
         self.path = path
+        self.painted_only = painted
         self.every_frame = every_frame
         self.pace = Pace(fps=None, hold_s=None) if every_frame else Pace(fps=fps or LIVE_FPS)
         self._fps = fps
@@ -65,7 +67,7 @@ class MovieSink:
         path = Path(spec.target).expanduser()
         if path.suffix.lower() not in DEFAULT_CODEC:
             raise ConfigError(f"movie needs a file to write, OUT.mp4, OUT.mov or OUT.mkv, not {spec.target!r}")
-        options = spec.take(fps=fps, crf=_crf, codec=choice(*CODECS), overwrite=flag)
+        options = spec.take(fps=fps, crf=_crf, codec=choice(*CODECS), overwrite=flag, painted=flag)
         if options.get("codec") == "ffv1" and path.suffix.lower() != ".mkv":
             raise ConfigError(f"movie: ffv1 goes into a .mkv file, not {path.suffix}")
         return cls(path, context.metrics, **options, every_frame=context.config.every_frame)

@@ -44,7 +44,7 @@ def test_a_saved_look_has_what_makes_the_picture_and_nothing_that_is_the_shows()
     rows = saved_rows()
     assert {"prompt", "seed", "model", "control1_on"} <= set(rows)
     assert not {"pause", "bypass", "tempo", "colour_capture"} & set(rows)
-    assert len(rows) > len(table()) - 9
+    assert len(rows) > len(table()) - 10
 
 
 def test_a_look_of_the_users_own_goes_before_ours_and_can_be_deleted() -> None:

@@ -1,0 +1,226 @@
+"""Between the worker and the sinks at the display's rate: real threads, a real Output, pictures of a known motion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from bridge.clock import NS, now_ns
+from bridge.display import display as module
+from bridge.display.budget import Budget
+from bridge.display.display import Display
+from bridge.frame import Frame, Stamps
+from bridge.metrics import Metrics
+from bridge.output import Output
+from bridge.pacing import Pace
+from pipelines.params import Params
+from tests.support.pans import difference, window
+
+SIDE = 128
+ON = Params(display_rate=60, width=SIDE, height=SIDE)
+OFF = Params(width=SIDE, height=SIDE)
+
+
+class Kept:
+    """A sink that keeps what it is given."""
+
+    pace = Pace(hold_s=None)
+
+    def __init__(self, painted_only: bool = False) -> None:
+        self.painted_only = painted_only
+        self.frames: list[Frame] = []
+
+    def open(self) -> None: ...
+
+    def write(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def close(self) -> None: ...
+
+    def describe(self) -> str:
+        return "kept"
+
+
+class Stage:
+    """The parts around a Display; a source that pans, and a worker that returns what it is fed."""
+
+    def __init__(self, possible: bool = True) -> None:
+        self.metrics = Metrics()
+        self.output = Output(self.metrics)
+        self.sink, self.plain = Kept(), Kept(painted_only=True)
+        self.output.add("kept", self.sink)
+        self.output.add("plain", self.plain)
+        self.display = Display(self.output, self.metrics, possible)
+        self.output.start()
+        self.number = 0
+        self.stamps: list[int] = []
+
+    def close(self) -> None:
+        self.display.stop()
+        self.output.stop()
+
+    def feed(self, params: Params = ON, old_ns: int = 0) -> Frame:
+        """The next input, a pixel on."""
+        at = now_ns() - old_ns
+        frame = Frame(window(100 + self.number % 300, 80, SIDE, SIDE), self.number, Stamps(at, at + self.number))
+        self.number += 1
+        self.stamps.append(at)
+        self.display.follow(params)
+        self.display.fed(frame, params)
+        return frame
+
+    def paint(self, frame: Frame, params: Params = ON) -> Frame:
+        stamps = frame.stamps._replace(taken=frame.stamps.fed, done=now_ns())
+        picture = Frame(255 - frame.pixels, frame.seq, stamps, version=7)
+        self.display.put(picture)
+        return picture
+
+    def play(self, until: Callable[[], object], every: int = 6, **more: int) -> Frame:
+        """Feed some 60 inputs a second and paint each `every`th, until it is so; the picture that was painted last."""
+        deadline = time.monotonic() + 30
+        while not until():
+            assert time.monotonic() < deadline, self.metrics.snapshot()
+            frame = self.feed(**more)  # type: ignore[arg-type]
+            if self.number % every == 1:
+                last = self.paint(frame)
+            time.sleep(1 / 60)
+        return last
+
+    def wait(self, until: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not until():
+            assert time.monotonic() < deadline, self.metrics.snapshot()
+            time.sleep(0.005)
+
+
+class Patient(Budget):
+    """For a machine that has other things to do."""
+
+    def tick(self, work_s: float, missed: int) -> str:
+        return super().tick(0.0, 0)
+
+
+@pytest.fixture
+def stage(monkeypatch) -> Iterator[Stage]:
+    monkeypatch.setattr(module, "Budget", Patient)
+    made = Stage()
+    yield made
+    made.close()
+
+
+def test_off_every_picture_goes_straight_through_and_no_thread_runs(stage: Stage) -> None:
+    pictures = [stage.paint(stage.feed(OFF)) for _ in range(3)]
+    stage.wait(lambda: stage.sink.frames and stage.sink.frames[-1] is pictures[-1])
+    assert all(any(frame is picture for picture in pictures) for frame in stage.sink.frames)
+    assert stage.display._thread is None
+
+
+def test_between_painted_pictures_the_last_one_moves_on_and_stays_what_it_was(stage: Stage) -> None:
+    stage.play(lambda: stage.metrics.get("output.warped") >= 40)
+    moved = [frame for frame in stage.sink.frames if frame.moved]
+    assert len(moved) >= 35
+    painted = {frame.seq: frame for frame in stage.plain.frames}
+    for frame in moved[5:]:
+        of = painted[frame.seq]
+        assert (frame.stamps, frame.version, frame.made, frame.media_ns) == (of.stamps, of.version, of.made, -1)
+        assert frame.moved >= of.stamps.captured
+    assert not any(frame.moved for frame in stage.plain.frames), "a sink of painted pictures gets nothing else"
+    frame = max(moved, key=lambda frame: frame.moved - frame.stamps.captured)
+    wanted = 255 - window(100 + stage.stamps.index(frame.moved), 80, SIDE, SIDE)
+    assert difference(frame.pixels, wanted, 16) < 0.6 * difference(painted[frame.seq].pixels, wanted, 16)
+
+
+def test_latency_is_that_of_painted_pictures_and_motion_has_a_figure_of_its_own(stage: Stage) -> None:
+    stage.play(lambda: stage.metrics.get("output.warped") >= 40)
+    painted = len({frame.seq for frame in stage.sink.frames})
+    stage.wait(lambda: len(stage.metrics.recent("latency")) >= painted - 1)
+    assert len(stage.metrics.recent("latency")) <= stage.output.count, "one for each picture, however often it is shown"
+    assert len(stage.metrics.recent("motion")) > 2 * len(stage.metrics.recent("latency"))
+    seen = stage.metrics.snapshot()
+    assert 0 < float(seen["motion.p50"]) < float(seen["age"]) + 1000
+    assert stage.metrics.get("output.kept.skipped") <= stage.output.count
+
+
+def test_pictures_that_come_faster_than_the_display_are_left_alone(stage: Stage) -> None:
+    slow = Params(display_rate=24, width=SIDE, height=SIDE)
+
+    def pass_through() -> bool:
+        before = stage.metrics.get("output.warped")
+        pictures = [stage.paint(stage.feed(slow)) for _ in range(30)]
+        stage.wait(lambda: stage.sink.frames[-1] is pictures[-1])
+        return stage.metrics.get("output.warped") == before
+
+    stage.wait(pass_through)
+
+
+def test_switched_off_the_painted_picture_is_shown_as_it_is(stage: Stage) -> None:
+    last = stage.play(lambda: stage.metrics.get("output.warped") >= 5)
+    stage.display.follow(OFF)
+    picture = stage.paint(stage.feed(OFF), OFF)
+    stage.wait(lambda: stage.sink.frames[-1] is picture)
+    count = stage.metrics.get("output.warped")
+    assert stage.metrics.snapshot()["display.state"] == "off"
+    stage.feed(OFF)
+    assert last is not picture
+    assert stage.metrics.get("output.warped") <= count + 1
+
+
+def test_what_waits_for_a_tick_goes_out_at_the_end(stage: Stage) -> None:
+    stage.display.follow(Params(display_rate=24, width=SIDE, height=SIDE))
+    picture = stage.paint(stage.feed(Params(display_rate=24, width=SIDE, height=SIDE)))
+    stage.display.flush()
+    stage.wait(lambda: any(frame is picture for frame in stage.sink.frames))
+
+
+@pytest.mark.parametrize("params", [{"mode": "txt2img"}, {"pause": True}])
+def test_a_picture_that_does_not_follow_the_input_is_not_moved(stage: Stage, params: dict[str, object]) -> None:
+    still = Params(display_rate=60, width=SIDE, height=SIDE, **params)  # type: ignore[arg-type]
+    last = stage.play(lambda: stage.number > 30, params=still)  # type: ignore[arg-type]
+    stage.wait(lambda: stage.sink.frames[-1] is last)
+    assert stage.metrics.get("output.warped") == 0
+
+
+def test_a_picture_too_old_is_held(stage: Stage) -> None:
+    last = stage.play(lambda: stage.number > 30, old_ns=2 * NS)
+    stage.wait(lambda: stage.sink.frames[-1] is last)
+    assert stage.metrics.get("output.warped") == 0
+
+
+def test_whatever_fails_the_show_goes_on_with_painted_pictures(stage: Stage, monkeypatch) -> None:
+    from bridge.display import warp
+
+    def broken(*args: object) -> np.ndarray:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(warp, "along", broken)
+    stage.play(lambda: "no room" in str(stage.metrics.snapshot().get("display.state")))
+    pictures = [stage.paint(stage.feed()) for _ in range(3)]
+    stage.wait(lambda: stage.sink.frames[-1] is pictures[-1])
+    assert "given up" in str(stage.metrics.snapshot()["error"])
+    monkeypatch.undo()
+    stage.play(lambda: stage.metrics.get("output.warped") >= 3, params=Params(display_rate=50, width=SIDE, height=SIDE))  # type: ignore[arg-type]
+
+
+def test_a_machine_that_can_not_keep_up_gives_up_with_a_sentence(stage: Stage, monkeypatch) -> None:
+    class Strict(Budget):
+        def tick(self, work_s: float, missed: int) -> str:
+            return super().tick(1.0, missed)
+
+    monkeypatch.setattr(module, "Budget", Strict)
+    stage.play(lambda: "given up" in str(stage.metrics.snapshot().get("display.state")))
+    assert "1000 ms" in str(stage.metrics.snapshot()["error"])
+    picture = stage.paint(stage.feed())
+    stage.wait(lambda: stage.sink.frames[-1] is picture)
+
+
+def test_a_render_that_writes_every_frame_is_never_touched() -> None:
+    stage = Stage(possible=False)
+    try:
+        last = stage.play(lambda: stage.number > 12)
+        stage.wait(lambda: stage.sink.frames[-1] is last)
+        assert stage.metrics.get("output.warped") == 0
+    finally:
+        stage.close()
