@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -11,10 +13,15 @@ from bridge.sources.scene import draw
 from engines.fit import Fit
 
 
+@lru_cache(maxsize=4)
+def _still(seed: int) -> Pixels:
+    return draw(3.0, 640, 480, seed)
+
+
 def window(x: float, y: float, height: int, width: int, seed: int = 1) -> Pixels:
     """(height, width, 3): the window's left upper corner is at (x, y) of a scene of 640 x 480."""
     place = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
-    return np.asarray(cv2.warpAffine(draw(3.0, 640, 480, seed), place, (width, height), flags=cv2.INTER_LINEAR))
+    return np.asarray(cv2.warpAffine(_still(seed), place, (width, height), flags=cv2.INTER_LINEAR))
 
 
 def painted(pixels: Pixels, size: tuple[int, int], fit: Fit) -> Pixels:

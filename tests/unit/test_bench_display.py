@@ -41,7 +41,7 @@ def test_the_figures_tell_holding_from_moving() -> None:
 def test_by_name_with_a_model(capsys, tmp_path) -> None:
     torch.set_num_threads(1)  # as in other tests: networks this small only lose by more
     out = tmp_path / "figures.json"
-    arguments = ["bench", "display", "--size", "64", "--frames", "40", "--painted", "30", "--json", str(out)]
+    arguments = ["bench", "display", "--size", "64", "--frames", "36", "--painted", "30", "--json", str(out)]
     assert main(arguments) == 0
     figures = json.loads(out.read_text())
     assert figures["bench"] == "display"

@@ -57,6 +57,7 @@ class Stage:
         self.output.start()
         self.number = 0
         self.stamps: list[int] = []
+        self.painted: dict[int, Frame] = {}
 
     def close(self) -> None:
         self.display.stop()
@@ -74,7 +75,7 @@ class Stage:
 
     def paint(self, frame: Frame, params: Params = ON) -> Frame:
         stamps = frame.stamps._replace(taken=frame.stamps.fed, done=now_ns())
-        picture = Frame(255 - frame.pixels, frame.seq, stamps, version=7)
+        picture = self.painted[frame.seq] = Frame(255 - frame.pixels, frame.seq, stamps, version=7)
         self.display.put(picture)
         return picture
 
@@ -119,26 +120,27 @@ def test_off_every_picture_goes_straight_through_and_no_thread_runs(stage: Stage
 
 
 def test_between_painted_pictures_the_last_one_moves_on_and_stays_what_it_was(stage: Stage) -> None:
-    stage.play(lambda: stage.metrics.get("output.warped") >= 40)
+    stage.play(lambda: sum(frame.moved > 0 for frame in stage.sink.frames) >= 30)
     moved = [frame for frame in stage.sink.frames if frame.moved]
-    assert len(moved) >= 35
-    painted = {frame.seq: frame for frame in stage.plain.frames}
-    for frame in moved[5:]:
-        of = painted[frame.seq]
+    for frame in moved:
+        of = stage.painted[frame.seq]
         assert (frame.stamps, frame.version, frame.made, frame.media_ns) == (of.stamps, of.version, of.made, -1)
         assert frame.moved >= of.stamps.captured
     assert not any(frame.moved for frame in stage.plain.frames), "a sink of painted pictures gets nothing else"
     frame = max(moved, key=lambda frame: frame.moved - frame.stamps.captured)
     wanted = 255 - window(100 + stage.stamps.index(frame.moved), 80, SIDE, SIDE)
-    assert difference(frame.pixels, wanted, 16) < 0.6 * difference(painted[frame.seq].pixels, wanted, 16)
+    assert difference(frame.pixels, wanted, 16) < 0.6 * difference(stage.painted[frame.seq].pixels, wanted, 16)
 
 
 def test_latency_is_that_of_painted_pictures_and_motion_has_a_figure_of_its_own(stage: Stage) -> None:
-    stage.play(lambda: stage.metrics.get("output.warped") >= 40)
+    def seen_often() -> bool:
+        latencies, motions = (len(stage.metrics.recent(name)) for name in ("latency", "motion"))
+        return latencies > 3 and motions > 2 * latencies
+
+    stage.play(seen_often)
     painted = len({frame.seq for frame in stage.sink.frames})
     stage.wait(lambda: len(stage.metrics.recent("latency")) >= painted - 1)
     assert len(stage.metrics.recent("latency")) <= stage.output.count, "one for each picture, however often it is shown"
-    assert len(stage.metrics.recent("motion")) > 2 * len(stage.metrics.recent("latency"))
     seen = stage.metrics.snapshot()
     assert 0 < float(seen["motion.p50"]) < float(seen["age"]) + 1000
     assert stage.metrics.get("output.kept.skipped") <= stage.output.count
@@ -150,8 +152,8 @@ def test_pictures_that_come_faster_than_the_display_are_left_alone(stage: Stage)
     def pass_through() -> bool:
         before = stage.metrics.get("output.warped")
         pictures = [stage.paint(stage.feed(slow)) for _ in range(30)]
-        stage.wait(lambda: stage.sink.frames[-1] is pictures[-1])
-        return stage.metrics.get("output.warped") == before
+        stage.wait(lambda: stage.sink.frames[-1].seq == pictures[-1].seq)
+        return stage.metrics.get("output.warped") == before and stage.sink.frames[-1] is pictures[-1]
 
     stage.wait(pass_through)
 
@@ -168,9 +170,9 @@ def test_switched_off_the_painted_picture_is_shown_as_it_is(stage: Stage) -> Non
     assert stage.metrics.get("output.warped") <= count + 1
 
 
-def test_what_waits_for_a_tick_goes_out_at_the_end(stage: Stage) -> None:
-    stage.display.follow(Params(display_rate=24, width=SIDE, height=SIDE))
-    picture = stage.paint(stage.feed(Params(display_rate=24, width=SIDE, height=SIDE)))
+def test_what_waits_for_a_tick_goes_out_at_the_end(stage: Stage, monkeypatch) -> None:
+    monkeypatch.setattr(Display, "_run", lambda self: None)  # no tick comes
+    picture = stage.paint(stage.feed())
     stage.display.flush()
     stage.wait(lambda: any(frame is picture for frame in stage.sink.frames))
 
