@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def amount() -> Callable[[int, int], int]:
-    """How much of something a slow test does: `amount(full, short)`."""
+    """How much of something a test does: `amount(full, short)`, all of it only if LIVELATENT_SLOW=full."""
     return lambda full, short: full if SLOW == "full" else short
 
 

@@ -32,7 +32,7 @@ SIDE = 64
 SECONDS = 2.0
 MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
-ENOUGH = 24
+ENOUGH = 6
 """Frames at least in which units act, and LoRAs: how many of all do is the dice's and the clock's."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
 IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}

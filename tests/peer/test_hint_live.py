@@ -36,11 +36,13 @@ class Run:
         )
         self.app = App(config)
         self.last: Frame | None = None
+        self.painted = 0
         self.app.output.sinks[0].tap = self._keep
         self.app.start()
         self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
 
     def _keep(self, frame: Frame) -> None:
+        self.painted += frame is not self.last  # not what is repeated
         self.last = frame
 
     def close(self) -> None:
@@ -65,10 +67,10 @@ class Run:
         self.until(lambda: self.last is not None and self.last.version >= wanted)
 
     def picture(self) -> np.ndarray:
-        """The next one that comes."""
+        """One that was begun after this."""
+        seen = self.painted
+        self.until(lambda: self.painted > seen + 3)
         assert self.last is not None
-        seq = self.last.seq
-        self.until(lambda: self.last is not None and self.last.seq > seq)
         return self.last.pixels.astype(int)
 
 

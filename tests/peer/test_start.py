@@ -66,7 +66,7 @@ class Checkout:
         (self.root / "constraints.txt").write_text(f"# pins\ntiny=={version}\n")
 
     def environ(self, **more: str) -> dict[str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "LIVELATENT_", "UV_"))}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "LIVELATENT_", "UV_", "PYTHON"))}
         settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri(), "PIP_CONFIG_FILE": os.devnull}
         return {**clean, **settings, "LIVELATENT_PYTHON": sys.executable, **more}
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,9 +48,35 @@ class Watcher:
                 frame = decode(self.socket.recv())
                 self.arrivals.append(Arrival(time.monotonic(), frame.seq))
 
+    def until(self, condition: Callable[[], object]) -> None:
+        """Watch until then: what comes while nobody looks would be a gap."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            self.watch(0.05)
+
     def longest_gap(self) -> float:
         times = [a.at for a in self.arrivals]
         return max(b - a for a, b in itertools.pairwise(times))
+
+
+class Pulse:
+    """A thread that sleeps ten milliseconds, and how long that took at most: what a busy machine is late by itself."""
+
+    def __init__(self) -> None:
+        self._stop, self.longest = threading.Event(), 0.0
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(0.01):
+            self.longest, last = max(self.longest, time.monotonic() - last), time.monotonic()
+
+    def stop(self) -> float:
+        self._stop.set()
+        self._thread.join()
+        return self.longest
 
 
 def app(port: int, ms: float = 10.0) -> App:
@@ -65,7 +92,7 @@ def app(port: int, ms: float = 10.0) -> App:
     )
 
 
-def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -76,13 +103,13 @@ def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
 def test_the_output_never_pauses_while_workers_go(number: signal.Signals, free_port: int, amount: Amount) -> None:
     made, rng = app(free_port), random.Random(7)
     kills = amount(20, 5) if number == signal.SIGKILL else amount(10, 2)
-    watcher = Watcher(f"tcp://127.0.0.1:{free_port}")
+    watcher, pulse = Watcher(f"tcp://127.0.0.1:{free_port}"), Pulse()
     try:
         made.start()
         wait(lambda: made.output.count > 10)
-        watcher.watch(0.5)
+        watcher.until(lambda: watcher.arrivals)
         for _ in range(kills):
-            wait(lambda: made.supervisor.standby_pid and made.supervisor.active_pid)
+            watcher.until(lambda: made.supervisor.standby_pid and made.supervisor.active_pid)
             watcher.watch(rng.uniform(0.05, 1.0))
             victim = made.supervisor.active_pid
             assert victim is not None
@@ -90,12 +117,14 @@ def test_the_output_never_pauses_while_workers_go(number: signal.Signals, free_p
             os.kill(victim, number)
             # A stopped worker is silent for the second that makes it a stall.
             watcher.watch(0.5 if number == signal.SIGKILL else 1.8)
-            assert watcher.arrivals[-1].seq > newest, "no fresh picture"
-            assert made.supervisor.active_pid != victim
-        # The output repeats every 20 ms; the rest is what a receiver on a busy machine may be late by.
-        assert watcher.longest_gap() < 0.25
+            watcher.until(
+                lambda n=newest, v=victim: (made.supervisor.active_pid or v) != v and watcher.arrivals[-1].seq > n
+            )
+        # The output repeats every 20 ms, whatever becomes of workers; the machine may be late besides.
+        assert watcher.longest_gap() < 0.25 + 4 * pulse.stop()
         assert made.metrics.get("worker.restarts") == kills
     finally:
+        pulse.stop()
         made.close()
         watcher.socket.close()
 
@@ -117,14 +146,13 @@ def test_hours_in_small(free_port: int, amount: Amount) -> None:
             if time.monotonic() > next_kill and made.supervisor.standby_pid and made.supervisor.active_pid:
                 os.kill(made.supervisor.active_pid, signal.SIGKILL)
                 next_kill = time.monotonic() + 5
-            if base is None and time.monotonic() > settle:
+            whole = made.supervisor.standby_pid and made.supervisor.active_pid
+            if base is None and whole and time.monotonic() > settle:
                 base = (me.memory_info().rss, me.num_threads(), me.num_fds())
             time.sleep(0.005)
         wait(lambda: made.supervisor.standby_pid and made.supervisor.active_pid)
-        time.sleep(1.0)
         assert base is not None
+        wait(lambda: me.num_threads() <= base[1] + 1 and me.num_fds() <= base[2] + 3)
         assert me.memory_info().rss - base[0] < 20 * 2**20
-        assert me.num_threads() <= base[1] + 1
-        assert me.num_fds() <= base[2] + 3
     finally:
         made.close()

@@ -47,7 +47,7 @@ def test_in_and_killed(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
 
     try:
         child = spawn("send", NAME, 1280, 720, FPS)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while read(0.1) is None:
             assert time.monotonic() < deadline
         count, end = 0, time.monotonic() + amount(60, 4)
@@ -67,7 +67,7 @@ def test_in_and_killed(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
             while read(0.05) is not None:
                 pass
             child = spawn("send", NAME, 1280, 720, FPS)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while read(0.05) is None:
                 assert time.monotonic() < deadline
             assert child.stdout is not None

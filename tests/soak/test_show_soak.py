@@ -37,7 +37,7 @@ def test_every_cue_fires_within_one_frame_of_its_time(amount: Callable[[int, int
         run.osc.send_message("/ll/cue/go", [])
         end, kills = time.monotonic() + seconds, []
         next_kill = time.monotonic() + 2.0
-        while time.monotonic() < end:
+        while time.monotonic() < end or not kills:
             victim = run.app.supervisor.active_pid
             if time.monotonic() > next_kill and run.app.supervisor.standby_pid and victim:
                 os.kill(victim, signal.SIGKILL)
@@ -49,7 +49,6 @@ def test_every_cue_fires_within_one_frame_of_its_time(amount: Callable[[int, int
         run.check_cues(lambda fire: 1000 + int(fire.cue.name[1:]))
         names = [int(fire.cue.name[1:]) for fire in run.fired]
         assert names == [i % len(WORDS) for i in range(len(names))]
-        assert kills
         assert len(names) > seconds / 2
         print(f"{len(names)} cues, {len(kills)} kills; {figures(run, kills)}")
     finally:

@@ -75,7 +75,7 @@ def test_the_bridge_is_killed(tmp_path: Path, amount: Amount) -> None:
             dead |= family(killed)
             began = time.monotonic()
             os.kill(killed, signal.SIGKILL)
-            stage.until(lambda: bright(stage) and stage.ext.bridge.state == "failed", 20)
+            stage.until(lambda: bright(stage) and stage.ext.bridge.state == "failed", 60)
             stage.comp.par.Start.pulse()
             stage.until(lambda: bright(stage) and stage.ext.sync.live, 60)
             heard = time.monotonic()
@@ -92,7 +92,7 @@ def test_the_bridge_is_killed(tmp_path: Path, amount: Amount) -> None:
         assert now[2] <= base[2]
         assert max(found) < amount(2, 30)
         stage.ext.Stop()
-        stage.until(lambda: bright(stage) and stage.ext.bridge.state == "off", 20)
+        stage.until(lambda: bright(stage) and stage.ext.bridge.state == "off", 60)
     finally:
         stage.close()
 
@@ -118,7 +118,7 @@ def bridge(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, 
     assert child.stdin is not None
     child.stdin.close()
     try:
-        assert child.wait(20) == 0
+        assert child.wait(60) == 0
     finally:
         child.kill()
         child.wait()

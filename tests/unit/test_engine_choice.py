@@ -326,7 +326,9 @@ def test_what_only_the_first_engine_can_brings_it_back(model_folder, monkeypatch
         acting.clear()
         stream(FRAME, Params())
         assert stream.nets.unet is other.unet
-        assert stream.twin(Params()).nets.unet is plain.unet
+        twin = stream.twin(Params())
+        twin.close()
+        assert twin.nets.unet is plain.unet
     finally:
         stream.close()
 
