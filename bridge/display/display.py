@@ -107,6 +107,7 @@ class Display:
         self._wake.set()
         if not rate:
             self.flush()
+            self._inputs.clear()
         elif self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ll-display", daemon=True)
             self._thread.start()

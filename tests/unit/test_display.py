@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,7 +144,21 @@ def test_latency_is_that_of_painted_pictures_and_motion_has_a_figure_of_its_own(
     assert len(stage.metrics.recent("latency")) <= stage.output.count, "one for each picture, however often it is shown"
     seen = stage.metrics.snapshot()
     assert 0 < float(seen["motion.p50"]) < float(seen["age"]) + 1000
-    assert stage.metrics.get("output.kept.skipped") <= stage.output.count
+    assert len(stage.metrics.recent("frame")) <= stage.output.count, "nor does it count as another painted picture"
+
+
+def test_only_a_picture_of_which_nothing_was_written_counts_as_skipped() -> None:
+    metrics = Metrics()
+    output = Output(metrics)
+    output.add("kept", Kept())  # not started: nothing is written
+    pictures = [Frame(np.zeros((4, 4, 3), np.uint8), n, Stamps(n, n, n, n + 1)) for n in range(2)]
+    for frame in (pictures[0], replace(pictures[0], moved=5), replace(pictures[0], moved=6), pictures[0]):
+        output.offer(frame)
+    assert metrics.get("output.kept.skipped") == 0
+    output.offer(replace(pictures[1], moved=7))
+    assert metrics.get("output.kept.skipped") == 1
+    output.offer(replace(pictures[1], moved=8))
+    assert metrics.get("output.kept.skipped") == 1
 
 
 def test_pictures_that_come_faster_than_the_display_are_left_alone(stage: Stage) -> None:
