@@ -26,6 +26,12 @@ DTypeName = Literal["auto", "fp32", "bf16", "fp16", "fp16-accumulate", "fp8", "i
 """`fp16-accumulate`: sums of products in fp16, too; `fp8` and `int8`: for the engine tensorrt alone."""
 
 
+Kernels = Literal["", "triton", "inductor"]
+"""What eager's networks are run by: torch's own kernels, or with ours, or what torch's compiler makes of them."""
+KERNELS: Mapping[str, str] = {"": "", "triton": "own kernels", "inductor": "inductor"}
+"""For people."""
+
+
 class TensorSpec(NamedTuple):
     """One input or output of a network."""
 
@@ -63,6 +69,60 @@ class ImagePrompt(NamedTuple):
     """How strongly, 0-dim fp32."""
 
 
+class Known(NamedTuple):
+    """What a network makes of one step and of the prompt, whatever the picture."""
+
+    time: Tensor
+    """[1 or B, sum of the blocks' channels]."""
+    text: tuple[tuple[Tensor, Tensor], ...]
+    """Keys and values of each cross attention, [B, heads, L, d]."""
+
+
+class Reads(NamedTuple):
+    """What cross attentions read."""
+
+    text: tuple[tuple[Tensor, Tensor], ...]
+    """See Known; empty where they read the hidden states themselves."""
+    image: ImagePrompt | None
+
+
+class Ahead(Protocol):
+    """Computes what is Known, for a network that can be given it. Its results have the engine's precision."""
+
+    pooled: bool
+    """Whether the prompt is part of the time's embedding."""
+    guided: bool
+    """Whether the guidance scale is."""
+    version: Callable[[], int]
+    """Changes when the weights do."""
+
+    def __call__(self, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None, /) -> Known:
+        """Of one step: t and guidance 0-dim, cond [B, ...] each."""
+        ...
+
+    def room(self, steps: int, length: int, /) -> tuple[Tensor, Tensor]:
+        """Memory for what `times` and `reads` give, of so many steps, two prompts, and texts of that length."""
+        ...
+
+    def times(self, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None, /) -> Tensor:
+        """t fp32 [S] to [S, 1 or B, channels]."""
+        ...
+
+    def reads(self, text: Tensor, /) -> Tensor:
+        """Hidden states [B, L, D] to the keys and values of all cross attentions."""
+        ...
+
+    def views(self, reads: Tensor, /) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Of what `reads` gave, each cross attention's."""
+        ...
+
+
+def ahead_of(net: object) -> Ahead | None:
+    """How to compute what `net` may be given as `known`; None for a network that can't be given it."""
+    found: Ahead | None = getattr(net, "ahead", None)
+    return found
+
+
 class UNet(Protocol):
     """The denoiser. B is 1, or 2 for guidance by a doubled batch."""
 
@@ -83,6 +143,7 @@ class UNet(Protocol):
         cond: what `TextNet` gave, each with B rows. guidance: 0-dim fp32, for a network that was distilled to take the
         guidance scale as an input. residuals: a ControlNet's, down blocks first, the middle block's last.
         image: what an ImageAdapter of the same model made of a picture; only given where the engine loads those.
+        One that `ahead_of` knows also takes `known`, by name: what that gave for this step and these prompts.
         """
         ...
 
@@ -125,7 +186,8 @@ class ControlNet(Protocol):
         ...
 
     def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
-        """x, t, cond as the denoiser gets them and `hint` from `embed`, to residuals as the denoiser takes them."""
+        """x, t, cond as the denoiser gets them and `hint` from `embed`, to residuals as the denoiser takes them.
+        `known`: as the denoiser's."""
         ...
 
 

@@ -49,11 +49,11 @@ def compiled(nets: Nets, machine: Machine) -> Nets:
     aside = Aside(machine)
     if nets.device.type == "cuda":
         tune_card()
-    _joins(nets.unet.net, aside)
+    joins(nets.unet.net, aside)
     return replace(nets, machine=machine, aside=aside, described=f"{nets.described}, recorded")
 
 
-def _joins(unet: Any, aside: Aside) -> None:
+def joins(unet: Any, aside: Aside) -> None:
     """Have a UNet2DConditionModel wait for what ControlNets add as late as it can: at the end of its way down."""
 
     def join(*_: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.base import NetSpec, TensorSpec
+from engines.base import Ahead, Known, NetSpec, Reads, TensorSpec
 from engines.errors import ModelError, first_line
 from engines.idle import leave_out
 from engines.weights import CLASSES, check_net
@@ -26,6 +26,7 @@ class EagerControlNet:
 
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
         self.net, self._dtype, self.spec = net, dtype, spec
+        self.ahead: Ahead | None = None
         self.channels: int = net.config.conditioning_channels
         self._flip = net.config.controlnet_conditioning_channel_order == "bgr"
         self.embedding = net.controlnet_cond_embedding
@@ -39,13 +40,26 @@ class EagerControlNet:
         hint = hint.flip(1) if self._flip else hint
         return self.embedding(hint.to(self._dtype))  # type: ignore[no-any-return]
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+    def foresee(self) -> EagerControlNet:
+        """Have it take what is known ahead, where it is built so that it can."""
+        from engines.ahead import foresee
+
+        self.ahead = foresee(self.net)
+        return self
+
+    def __call__(
+        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, known: Known | None = None
+    ) -> tuple[Tensor, ...]:
         """Residuals, the middle block's last: [B, C, h, w] each, in the engine's precision."""
+        if known is None and self.ahead is not None:
+            known = self.ahead(t, cond)
         down, middle = self.net(
             x.to(self._dtype),
             t,
             cond[0],
             hint,
+            timestep_cond=known.time if known is not None else None,
+            cross_attention_kwargs={"ip_hidden_states": Reads(known.text, None)} if known is not None else None,
             added_cond_kwargs={"text_embeds": cond[1], "time_ids": cond[2]} if self._pooled else None,
             return_dict=False,
         )
@@ -62,8 +76,11 @@ class ControlLoader:
         residuals: tuple[Shape, ...],
         device: torch.device,
         dtype: torch.dtype,
+        foresees: bool = False,
     ) -> None:
-        """`cond`: what the text encoder gives, one row each. `residuals`: what the UNet takes."""
+        """`cond`: what the text encoder gives, one row each. `residuals`: what the UNet takes. `foresees`: whether what
+        it loads takes what is known ahead (engines.ahead); not where a compiler makes something else of it."""
+        self._foresees = foresees
         self._latent, self._cond, self._residuals = latent, cond, residuals
         self._device, self._dtype = device, dtype
 
@@ -96,7 +113,8 @@ class ControlLoader:
         )
         leave_out(net)
         net = net.eval().requires_grad_(False).to(device=self._device, memory_format=torch.channels_last)
-        return EagerControlNet(net, self._dtype, self._spec())
+        control = EagerControlNet(net, self._dtype, self._spec())
+        return control.foresee() if self._foresees else control
 
     def _spec(self) -> NetSpec:
         x, t = TensorSpec("x", (1, *self._latent), torch.float32), TensorSpec("t", (), torch.float32)

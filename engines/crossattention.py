@@ -1,7 +1,7 @@
 """Decoupled cross-attention (Ye et al. 2023): beside the text, a denoiser's cross attention reads a picture.
 
-The text's part is diffusers' own and, without a picture, all there is. Imports diffusers: only `engines.eager` does so,
-when it loads.
+The text's part is diffusers' own and, without a picture, all there is; its keys and values may have been computed ahead
+(engines.ahead). Imports diffusers: only what loads networks does so, when it loads.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from engines.base import ImagePrompt
+from engines.base import Reads
 from engines.ipfile import Layer
 
 
 class CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is untyped
     """diffusers' processor, which also looks at the picture of the call, if there is one."""
+
+    takes_known = True
+    """Whether it uses keys and values that were computed ahead."""
 
     def __init__(self, index: int) -> None:
         super().__init__()
@@ -30,26 +33,26 @@ class CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is un
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_hidden_states: ImagePrompt | None = None,
+        ip_hidden_states: Reads | None = None,
     ) -> Tensor:
-        """`ip_hidden_states`: the picture, under the one name that diffusers hands through without a word."""
-        seen = ip_hidden_states.layers[self._index] if ip_hidden_states is not None else None
-        if ip_hidden_states is None or seen is None:
+        """`ip_hidden_states`: what is read, under the one name that diffusers hands through without a word."""
+        if ip_hidden_states is None:
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)  # type: ignore[no-any-return]
+        known, image = ip_hidden_states
         query = _heads(attn.to_q(hidden_states), attn.heads)
-        text = encoder_hidden_states
-        told = F.scaled_dot_product_attention(
-            query, _heads(attn.to_k(text), attn.heads), _heads(attn.to_v(text), attn.heads)
-        )
-        shown = F.scaled_dot_product_attention(query, *seen)
-        mixed = _joined(told) + ip_hidden_states.scale * _joined(shown)
-        return attn.to_out[1](attn.to_out[0](mixed))  # type: ignore[no-any-return]
+        text = known[self._index] if known else _read(attn, encoder_hidden_states)
+        found = _joined(F.scaled_dot_product_attention(query, *text))
+        seen = image.layers[self._index] if image is not None else None
+        if image is not None and seen is not None:
+            found = found + image.scale * _joined(F.scaled_dot_product_attention(query, *seen))
+        return attn.to_out[1](attn.to_out[0](found))  # type: ignore[no-any-return]
 
 
 def install(unet: Any) -> tuple[Layer, ...]:
     """Give every cross attention of a UNet2DConditionModel our processor; what they are, in the adapters' order.
 
-    Empty, and the UNet as it was, where one of them is built in a way that image adapters were never made for.
+    Empty, and the UNet as it was, where one of them is built in a way that image adapters were never made for. A
+    ControlNetModel's too.
     """
     found = [(path, part) for path, part in unet.named_modules() if path.endswith(".attn2") and hasattr(part, "to_q")]
     if not all(_usual(part) for _, part in found):
@@ -61,7 +64,7 @@ def install(unet: Any) -> tuple[Layer, ...]:
 
 def _usual(attn: Any) -> bool:
     return (
-        type(attn.processor) is AttnProcessor2_0
+        type(attn.processor) in (AttnProcessor2_0, CrossAttention)
         and attn.to_k is not None
         and attn.norm_cross is None
         and attn.group_norm is None
@@ -70,6 +73,10 @@ def _usual(attn: Any) -> bool:
         and not attn.residual_connection
         and attn.rescale_output_factor == 1.0
     )
+
+
+def _read(attn: Any, text: Tensor | None) -> tuple[Tensor, Tensor]:
+    return _heads(attn.to_k(text), attn.heads), _heads(attn.to_v(text), attn.heads)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engines import device as devices
 from engines import lora
-from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
+from engines.base import Ahead, Build, ImagePrompt, Known, Nets, NetSpec, Reads, TensorSpec
 from engines.control import ControlLoader, residual_shapes
 from engines.errors import ModelError, first_line
 from engines.fold import fold_codec
@@ -38,10 +38,11 @@ class EagerNet:
 
 
 class EagerUNet:
-    """A UNet2DConditionModel. Implements engines.base.UNet."""
+    """A UNet2DConditionModel. Implements engines.base.UNet; with `foresee`, takes what is known ahead."""
 
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
-        self.net, self._dtype, self.spec = net, dtype, spec
+        self.net, self.dtype, self.spec = net, dtype, spec
+        self.ahead: Ahead | None = None
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         if self.guidance_dim:
             half = self.guidance_dim // 2
@@ -55,27 +56,39 @@ class EagerUNet:
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
+        known: Known | None = None,
     ) -> Tensor:
+        if known is None and self.ahead is not None:
+            known = self.ahead(t, cond, guidance)
+        told = known.time if known is not None else self._guidance(guidance)
+        reads = Reads(known.text if known is not None else (), image)
         added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
         out = self.net(
-            x.to(self._dtype),
+            x.to(self.dtype),
             t,
             cond[0],
-            timestep_cond=self._guidance(guidance),
+            timestep_cond=told,
             added_cond_kwargs=added,
-            cross_attention_kwargs={"ip_hidden_states": image} if image is not None else None,
-            down_block_additional_residuals=tuple(r.to(self._dtype) for r in residuals[:-1]) or None,
-            mid_block_additional_residual=residuals[-1].to(self._dtype) if residuals else None,
+            cross_attention_kwargs={"ip_hidden_states": reads} if any(reads) else None,
+            down_block_additional_residuals=tuple(r.to(self.dtype) for r in residuals[:-1]) or None,
+            mid_block_additional_residual=residuals[-1].to(self.dtype) if residuals else None,
             return_dict=False,
         )[0]
         return out.float()  # type: ignore[no-any-return]
+
+    def foresee(self, version: Callable[[], int] = int) -> EagerUNet:
+        """Have it take what is known ahead, where it is built so that it can. `version` changes with its weights."""
+        from engines.ahead import foresee
+
+        self.ahead = foresee(self.net, version, self._guidance)
+        return self
 
     def _guidance(self, guidance: Tensor | None) -> Tensor | None:
         """Sinusoids of the guidance scale less one: Luo et al. 2023, section 4.2."""
         if not self.guidance_dim or guidance is None:
             return None
         angles = (guidance - 1.0) * self._frequencies
-        return torch.cat([angles.sin(), angles.cos()])[None].to(self._dtype)
+        return torch.cat([angles.sin(), angles.cos()])[None].to(self.dtype)
 
 
 class EagerEngine:
@@ -142,7 +155,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
     loras = lora.Adapters(unet, [model for _, model in text.encoders])
     text.loras = loras
     return Nets(
-        unet=EagerUNet(unet, dtype, unet_spec(latent, text, device)),
+        unet=EagerUNet(unet, dtype, unet_spec(latent, text, device)).foresee(lambda: loras.unet.merges),
         encode=encode,
         decode=decode,
         text=text,
@@ -153,7 +166,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         dtype=dtype,
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}",
         residuals=residuals,
-        load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype),
+        load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype, foresees=True),
         loras=loras,
         load_image=AdapterLoader(looks, device, dtype),
     )

@@ -90,7 +90,7 @@ def random_nets(kind: Kind, size: tuple[int, int], device: torch.device, dtype: 
         TensorSpec("latent", (1, *latent), torch.float32),
     )
     return Nets(
-        unet=EagerUNet(unet, dtype, NetSpec((x, t, *text.spec.outputs), (x._replace(name="out"),), device)),
+        unet=EagerUNet(unet, dtype, NetSpec((x, t, *text.spec.outputs), (x._replace(name="out"),), device)).foresee(),
         encode=EagerNet(encode, dtype, NetSpec((picture,), (hidden,), device)),
         decode=EagerNet(decode, dtype, NetSpec((hidden,), (picture,), device)),
         text=text,
@@ -129,7 +129,7 @@ def random_control(nets: Nets, seed: int = 2) -> EagerControlNet:
         for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):  # zero before training
             torch.nn.init.normal_(part.weight, std=0.02)
     outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), nets.dtype) for i, shape in enumerate(nets.residuals))
-    return EagerControlNet(net, nets.dtype, NetSpec(nets.unet.spec.inputs, outputs, nets.device))
+    return EagerControlNet(net, nets.dtype, NetSpec(nets.unet.spec.inputs, outputs, nets.device)).foresee()
 
 
 @contextmanager

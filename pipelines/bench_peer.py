@@ -27,7 +27,7 @@ class Peer:
         assert isinstance(nets.unet, EagerUNet), "their pipeline wants diffusers' own network"
         hidden = nets.text("a picture").cond[0]
         pipe = SimpleNamespace(
-            unet=nets.unet.net,
+            unet=_as_loaded(nets.unet.net),
             vae=random_autoencoder(kind, nets.device, nets.dtype),
             text_encoder=None,
             tokenizer=None,
@@ -46,3 +46,12 @@ class Peer:
         """[3, H, W] in 0..1 on the device; back on the host, as a picture has to be shown."""
         out: Tensor = self._stream(picture)
         return out.cpu()
+
+
+@torch.inference_mode()
+def _as_loaded(net: Any) -> Any:
+    """A network of diffusers' own over the same weights: ours has been changed to be told what is known ahead."""
+    with torch.device("meta"):
+        theirs = type(net).from_config(net.config).requires_grad_(False)
+    theirs.load_state_dict(net.state_dict(), assign=True)
+    return theirs.eval()

@@ -57,7 +57,10 @@ def _networks(stream: DiffusionStream) -> Callable[[], None]:
     def run() -> None:
         x = nets.encode(image) if mode.work == "img2img" else knobs.blank
         for i in range(mode.steps):
-            x = nets.unet(x.expand(batch, -1, -1, -1), knobs.levels.t[i], cond, knobs.guidance)[:1]
+            x = x.expand(batch, -1, -1, -1)
+            x = nets.unet(x, knobs.levels.t[i], cond, knobs.guidance, **knobs.foreknown.look(nets.unet, i, x, knobs))[
+                :1
+            ]
         nets.decode(x)
         _wait(nets.device)
 

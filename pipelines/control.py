@@ -70,16 +70,17 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
         with nets.aside() if nets.aside is not None and hints else nullcontext():
             for hint in hints:
                 if hint.unit.steps[i]:
-                    total = _sum(total, _residuals(nets, hint, x, t, cond, knobs))
-        return nets.unet(x, t, cond, guidance, total, *knobs.image.look(knobs.mode.image, x.shape[0]))
+                    total = _sum(total, _residuals(nets, hint, x, i, cond, knobs))
+        image = knobs.image.look(knobs.mode.image, x.shape[0])
+        known = knobs.foreknown.look(nets.unet, i, x, knobs)
+        return nets.unet(x, t, cond, guidance, total, *image, **known)
 
     return denoise
 
 
-def _residuals(
-    nets: Nets, hint: Hint, x: Tensor, t: Tensor, cond: Sequence[Tensor], knobs: Knobs
-) -> tuple[Tensor, ...]:
-    found = nets.controlnets[hint.unit.net](x, t, cond, hint.embedded)
+def _residuals(nets: Nets, hint: Hint, x: Tensor, i: int, cond: Sequence[Tensor], knobs: Knobs) -> tuple[Tensor, ...]:
+    net = nets.controlnets[hint.unit.net]
+    found = net(x, knobs.levels.t[i], cond, hint.embedded, **knobs.foreknown.look(net, i, x, knobs))
     scales = knobs.units.scales(hint.unit.number, x.shape[0])
     scaled = tuple(residual * scale for residual, scale in zip(found, scales, strict=True))
     return tuple(a * mask for a, mask in zip(scaled, hint.masks, strict=True)) if hint.masks else scaled

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from engines.fit import Fit
+from pipelines.foreknown import Facts, Foreknown
 from pipelines.image import ImageKnobs, ImageMode
 from pipelines.noise import SeedWalk
 from pipelines.pace import WAITING
@@ -90,6 +91,8 @@ class Knobs:
         self.positive: Sequence[Tensor] = tuple(part[1:] for part in self._cond)
         self.units = UnitKnobs(nets)
         self.image = ImageKnobs(nets.device)
+        self.foreknown = Foreknown(self._cond[0].shape[1])
+        self._said, self._guidance = 0, 0.0
         self._times: tuple[float, ...] = ()
         self._walk = SeedWalk((1, *nets.latent), nets.device)
         self._seen: tuple[object, ...] = ()
@@ -153,8 +156,20 @@ class Knobs:
             self.drawn = drawn
             self._noise[: drawn[3]].copy_(self._walk(*drawn))
 
+    @property
+    def facts(self) -> Facts:
+        """What decides what networks make of steps and prompts, whatever the picture."""
+        both = self.mode.guidance in ("full", "onetime")
+        return Facts(self._times, self._guidance, self._said, both)
+
+    @property
+    def times(self) -> Tensor:
+        """The timestep of each step, fp32 [steps]."""
+        return self.numbers[Levels._fields.index("t")][: self.mode.steps]
+
     def speak(self, cond: Sequence[Tensor]) -> None:
         """The prompts' embeddings, negative's row first, as the fade has them now."""
+        self._said += 1
         for mine, new in zip(self._cond, cond, strict=True):
             mine.copy_(new)
 
@@ -178,8 +193,9 @@ class Knobs:
             start = (0.0, levels.sigma[0] if mode.sampler == "turbo" else 1.0)
         own = params.guidance_mode == "off" and self._takes_guidance
         self._times = tuple(1.0 - t / self.schedule.last for t in levels.t)
+        self._guidance = self.scale if own else params.guidance
         scalars = (
-            *(*start, self.scale if own else params.guidance, params.delta, params.mix),
+            *(*start, self._guidance, params.delta, params.mix),
             *(params.feedback, params.smoothing, params.colour_amount, params.cut_sensitivity),
             1.0 if params.noise_mode == "frame" else params.noise_speed,
         )

@@ -9,7 +9,7 @@ Who waits for whom (n: this frame):
     enter n   for the copies of what enter n-1 handed on
     walk n    for enter n, and for the copies of what walk n-1 handed on; for leave n-1 if it uses what that remembers
     leave n   for walk n
-All that the host writes between frames is queued on walk, behind frame n-1's.
+All that the host writes between frames is queued on walk, behind frame n-1's, and so is what networks make of it alone.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Lanes:
         if ready or shown is None or shown.mode.source != mode.source:
             return None
         state.make(mode, knobs)
+        knobs.foreknown.make(knobs, nets)
         self._rehearsal.ask(Job(key, parts, self._frame, knobs, state, nets))
         self._held = shown
         return shown.mode
@@ -144,6 +145,7 @@ class Lanes:
         else:
             parts = _parts(knobs, nets)
             recorded = self._recorded(_key(knobs, nets, parts), parts, frame, knobs, state, nets)
+        self._foresee(recorded, knobs, nets)
         host, numbers = self._downs[0]
         self._downs = [*self._downs[1:], self._downs[0]]
         holds = recorded is not None or knobs.mode.work == "bypass"
@@ -181,6 +183,15 @@ class Lanes:
             self._known.clear()  # they read the old one
             self._shown = None
         return self._frame
+
+    def _foresee(self, recorded: Recorded | None, knobs: Knobs, nets: Nets) -> None:
+        """Bring up to date what networks make of steps and prompts, on the walk's stream, before it."""
+        for part in knobs.foreknown.due(knobs, nets):
+            if recorded is not None:
+                recorded.ahead[part].play()
+            else:
+                knobs.foreknown.compute(part, knobs, nets)
+            knobs.foreknown.done(part, knobs, nets)
 
     def _recorded(
         self, key: tuple[object, ...], parts: tuple[object, ...],

@@ -102,6 +102,7 @@ class Plain:
         return self._transfer.up(pixels)
 
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
+        knobs.foreknown.refresh(knobs, nets)
         self._painted = step(frame, knobs, state, nets), state
 
     def collect(self) -> tuple[Pixels, Sequence[float]]:

@@ -5,6 +5,7 @@ The copies let the stage before begin with the next frame while this one is stil
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from engines.base import Nets
 from engines.machine import Event, Graph, Machine
+from pipelines.foreknown import Part
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.state import StreamState
@@ -36,6 +38,8 @@ class Recorded(NamedTuple):
     stages: list[Stage]
     picture: Tensor
     numbers: Tensor
+    ahead: dict[Part, Graph]
+    """What is played first where what it computes is not up to date (pipelines.foreknown)."""
 
 
 class Recorder:
@@ -47,14 +51,16 @@ class Recorder:
         streams = self._streams = [machine.stream() for _ in range(3)]
         self._pools = [machine.pool() for _ in streams]
         self._copies = [machine.pool() for _ in streams]
+        self._ahead = machine.pool()
         self._kept: dict[tuple[object, ...], Tensor] = {}
         """What stages are handed, by stage, place and kind."""
 
     def __call__(
         self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets
-    ) -> tuple[list[Stage], Tensor, Tensor]:
+    ) -> tuple[list[Stage], Tensor, Tensor, dict[Part, Graph]]:
         """The stages of a frame in `knobs.mode`, its picture, and its numbers (see StreamState.numbers), both written
-        when the last stage is played. Raises RuntimeError for what can't be recorded."""
+        when the last stage is played; and what has to be played before. Raises RuntimeError for what can't be
+        recorded."""
         stages: list[Stage] = []
         machine, recording = self._machine, ExitStack()
 
@@ -80,7 +86,9 @@ class Recorder:
         try:
             begin(None)
             memory = still(state)
-            picture = step(frame, still(knobs), memory, nets, hand)
+            promised = copy.copy(knobs)
+            promised.foreknown = knobs.foreknown.promised()
+            picture = step(frame, still(promised), memory, nets, hand)
             numbers = memory.numbers()
         except BaseException:
             recording.__exit__(*sys.exc_info())
@@ -88,11 +96,20 @@ class Recorder:
                 nets.aside.drop()
             raise
         recording.close()
-        return stages, picture, numbers
+        return stages, picture, numbers, self._foreknown(knobs, nets)
 
     def marks(self) -> list[Event]:
         """After these, what was recorded may be played on any stream. Not while something is recorded."""
         return [stream.mark() for stream in self._streams]
+
+    def _foreknown(self, knobs: Knobs, nets: Nets) -> dict[Part, Graph]:
+        """What networks make of steps and prompts alone."""
+        graphs: dict[Part, Graph] = {}
+        for part in knobs.foreknown.parts(knobs, nets):
+            graphs[part] = self._machine.graph(self._ahead)
+            with self._machine.on(self._streams[1]), graphs[part].record():
+                knobs.foreknown.compute(part, knobs, nets)
+        return graphs
 
     def _keep(self, stage: int, place: int, tensor: Tensor) -> Tensor:
         key = stage, place, tuple(tensor.shape), tensor.stride(), tensor.dtype

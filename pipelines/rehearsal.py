@@ -119,6 +119,9 @@ class Rehearsal:
         self._stream.follow(self._machine.others().mark())  # networks may just have been loaded
         with self._machine.rehearse(self._stream):
             frame, knobs, state = twin((job.frame, job.knobs, job.state))
+            for part in knobs.foreknown.parts(knobs, job.nets):
+                knobs.foreknown.compute(part, knobs, job.nets)
+            knobs.foreknown = knobs.foreknown.promised()
             step(frame, knobs, state, job.nets)
         self._stream.mark().wait()
         return Recorded(job.parts, *self._recorder(job.frame, job.knobs, job.state, job.nets))

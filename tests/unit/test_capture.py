@@ -45,6 +45,7 @@ def frame(seed: int, shape: tuple[int, ...] = (80, 100, 4)) -> torch.Tensor:
 
 def run(stream: DiffusionStream, pixels: torch.Tensor, params: Params) -> torch.Tensor:
     stream.turn(params, pixels.shape)
+    stream.knobs.foreknown.refresh(stream.knobs, stream.nets)
     return step(pixels, stream.knobs, stream.state, stream.nets).clone()
 
 
@@ -71,6 +72,7 @@ def check_replay(stream: DiffusionStream, base: dict[str, Any]) -> None:
 
     stream.turn(after, pixels.shape)
     stream.knobs.speak(tuple(torch.cat([b, a]) for a, b in (part.chunk(2) for part in stream.prompter._target)))
+    stream.knobs.foreknown.refresh(stream.knobs, stream.nets)
     pixels.copy_(frame(2))
     assert stream.knobs.mode == mode
     past = tensors(stream.state)
@@ -110,9 +112,11 @@ def test_each_live_parameter_moves_the_replay_by_itself(stream):
     first = captured.clone()
     for name, value in LIVE.items():
         stream.knobs.turn(Params(**{**base, name: value}), pixels.shape)
+        stream.knobs.foreknown.refresh(stream.knobs, stream.nets)
         tape.play()
         assert not torch.equal(captured, first), name
         stream.knobs.turn(Params(**base), pixels.shape)
+        stream.knobs.foreknown.refresh(stream.knobs, stream.nets)
         tape.play()
         assert torch.equal(captured, first), name
 

@@ -354,6 +354,7 @@ def test_a_captured_frame_shows_a_weight_that_moves_without_a_new_capture(make):
         for weights in ((0.3, 0.0), (0.3, -0.7), (0.0, 0.0), (1.0, 0.0)):
             stream.loras.choose(dict(zip(("ink", "mute"), weights, strict=True)), {})
             stream.loras.merge()
+            stream.knobs.foreknown.refresh(stream.knobs, stream.nets)
             tape.play()
             seen = captured.clone()
             assert torch.equal(seen, step(pixels, stream.knobs, stream.state, stream.nets))
