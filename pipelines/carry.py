@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipelines.preprocess.flow import flow
+from pipelines.preprocess.motion import motion
 from pipelines.preprocess.warp import warp
 
 
@@ -34,7 +34,7 @@ class CarriedHint:
 
     def move(self, picture: Tensor) -> Tensor:
         """The last answer, moved to where its parts are in `picture`."""
-        moved = flow(self._before, picture)
+        moved = motion(self._before, picture)
         self._way.copy_(moved + warp(self._way, moved))
         if self._late is not None:
             self._late.copy_(moved + warp(self._late, moved))

@@ -15,7 +15,7 @@ from engines.base import Nets
 from pipelines.coherence.feedback import feedback, trust
 from pipelines.coherence.smooth import smooth, stillness
 from pipelines.knobs import Knobs
-from pipelines.preprocess.flow import flow as estimate
+from pipelines.preprocess.motion import motion
 from pipelines.preprocess.warp import warp
 from pipelines.sampling import draws
 from pipelines.state import StreamState
@@ -51,11 +51,11 @@ def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     before = torch.where(next_to, state.source, source)
     known, flow, where, onward = good & next_to, source[:0], source[:0], source[:0]
     if knobs.mode.follows:
-        flow = estimate(before * 0.5 + 0.5, source * 0.5 + 0.5)
+        flow = motion(before * 0.5 + 0.5, source * 0.5 + 0.5)
     if knobs.mode.moves_pictures:
         where = trust(flow, before, source) * known
     if any(unit.sees_flow for unit in knobs.mode.units):
-        onward = estimate(source * 0.5 + 0.5, before * 0.5 + 0.5) * known
+        onward = motion(source * 0.5 + 0.5, before * 0.5 + 0.5) * known
     state.source.copy_(source)
     state.followed.fill_(True)
     return Past(picture, before, cut, known, flow, where, onward)

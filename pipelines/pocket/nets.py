@@ -203,6 +203,7 @@ def save_control(folder: Path, net: ControlNetModel) -> None:
     twin = ControlNetModel.from_config(net.config)
     twin.load_state_dict({k: v.detach().clone() for k, v in net.state_dict().items()})
     twin.half().save_pretrained(folder, safe_serialization=True)
+    _amend(folder / "config.json", _name_or_path=None)
 
 
 def _amend(path: Path, **values: object) -> None:

@@ -37,7 +37,7 @@ def flow(previous: Tensor, current: Tensor) -> Tensor:
     What is at p in `current` was at p + flow[p] in `previous`; so `warp(previous, flow)` looks like `current`.
     """
     height, width = current.shape[2:]
-    pair = _reduced(luma(torch.cat([previous, current]).float()))
+    pair = reduced(luma(torch.cat([previous, current]).float()))
     levels = [pair]
     for _ in ROUNDS[1:]:
         if min(levels[-1].shape[2:]) < 16:
@@ -47,16 +47,16 @@ def flow(previous: Tensor, current: Tensor) -> Tensor:
     for level in reversed(range(len(levels))):
         found = _refine(levels[level], found, ROUNDS[level], SWEEPS[level])
     assert found is not None
-    return _resized(found, pair.shape[2:], (height, width))
+    return resized(found, pair.shape[2:], (height, width))
 
 
-def _reduced(x: Tensor) -> Tensor:
+def reduced(x: Tensor) -> Tensor:
     """[2, 1, H, W] brought to about SIDE by a whole factor; never enlarged."""
     factor = max(1, round(max(x.shape[2:]) / SIDE))
     return F.avg_pool2d(x, factor) if factor > 1 else x
 
 
-def _resized(u: Tensor, old: torch.Size, new: tuple[int, ...]) -> Tensor:
+def resized(u: Tensor, old: torch.Size, new: tuple[int, ...]) -> Tensor:
     """Flow brought to another size, its vectors with it; `old` is the size of the picture in whose pixels it is."""
     u = F.interpolate(u, new, mode="bilinear")
     return torch.cat([u[:, :1] * (new[1] / old[1]), u[:, 1:] * (new[0] / old[0])], 1)

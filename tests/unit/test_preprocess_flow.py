@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.pocket.scenes import scene
 from pipelines.preprocess.flow import flow
+from pipelines.preprocess.motion import motion
 from pipelines.preprocess.warp import confidence, consistency, inside, warp
 
 MOVES = {
@@ -88,6 +89,18 @@ def test_flow_of_any_shape(shape: tuple[int, int]) -> None:
     found = flow(before[:, :, :h, :w], now[:, :, :h, :w])
     assert found.shape == (1, 2, h, w)
     assert (found - true[:, :, :h, :w]).norm(dim=1).mean() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (256, 144), (150, 231), (33, 50), (17, 9)])
+def test_a_processor_finds_the_same_flow_in_its_own_way(shape: tuple[int, int]) -> None:
+    before, now, _ = moved(3, 256, dx=3.5, dy=-1.0, angle=2.0)
+    h, w = shape
+    before, now = before[:, :, :h, :w], now[:, :, :h, :w]
+    mine = motion(before, now)
+    assert mine.shape == (1, 2, h, w)
+    assert mine.is_contiguous()
+    torch.testing.assert_close(mine, flow(before, now), atol=1e-3, rtol=0)
+    assert motion(torch.zeros_like(now), torch.ones_like(now)).isfinite().all()
 
 
 def test_what_stands_still_has_no_flow() -> None:

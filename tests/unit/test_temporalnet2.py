@@ -11,8 +11,8 @@ import torch
 from engines.base import Build
 from engines.eager import EagerEngine
 from pipelines.params import Params
-from pipelines.preprocess.flow import flow as estimate
 from pipelines.preprocess.flowcolour import flow_to_image
+from pipelines.preprocess.motion import motion as estimate
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import register, write_controlnet
 
