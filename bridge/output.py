@@ -208,10 +208,13 @@ class Output:
         at = now_ns()
         captured, fed, taken, done = frame.stamps
         with self._lock:
-            again, moved = done == self._newest_done, frame.moved > self._newest_moved
-            self._newest_done, self._newest_moved = done, max(frame.moved, self._newest_moved)
+            # Not `==`: a slower sink may write an older picture in between.
+            again, moved = done <= self._newest_done, frame.moved > self._newest_moved
+            self._newest_done = max(done, self._newest_done)
+            self._newest_moved = max(frame.moved, self._newest_moved)
             repainted = frame.seq == self._measured_seq
-            self._measured_seq = frame.seq
+            if not again:
+                self._measured_seq = frame.seq
         if moved:
             self._metrics.observe("motion", (at - frame.moved) / MS)
         if again:

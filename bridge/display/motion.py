@@ -95,7 +95,8 @@ class Estimator:
         return self._with(self._rough, now, then)
 
     def _with(self, search: Any, now: Glimpse, then: Glimpse) -> Flow:
-        raw = search.calc(now.grey, then.grey, None)
+        # A stray vector would tear a speck out of the picture.
+        raw = cv2.merge([cv2.medianBlur(part, 3) for part in cv2.split(search.calc(now.grey, then.grey, None))])
         error = _error(now.grey, then.grey, raw)
         trust = np.clip((DOUBTED - error) * (1 / (DOUBTED - BELIEVED)), 0.0, 1.0)
         return Flow(_filled(raw, trust), float(np.mean(error < EXPLAINED)))

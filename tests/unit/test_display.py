@@ -64,6 +64,11 @@ class Stage:
         self.display.stop()
         self.output.stop()
 
+    @property
+    def last(self) -> Frame | None:
+        """What was written last."""
+        return self.sink.frames[-1] if self.sink.frames else None
+
     def feed(self, params: Params = ON, old_ns: int = 0) -> Frame:
         """The next input, a pixel on."""
         at = now_ns() - old_ns
@@ -115,7 +120,7 @@ def stage(monkeypatch) -> Iterator[Stage]:
 
 def test_off_every_picture_goes_straight_through_and_no_thread_runs(stage: Stage) -> None:
     pictures = [stage.paint(stage.feed(OFF)) for _ in range(3)]
-    stage.wait(lambda: stage.sink.frames and stage.sink.frames[-1] is pictures[-1])
+    stage.wait(lambda: stage.last is pictures[-1])
     assert all(any(frame is picture for picture in pictures) for frame in stage.sink.frames)
     assert stage.display._thread is None
 
@@ -147,6 +152,15 @@ def test_latency_is_that_of_painted_pictures_and_motion_has_a_figure_of_its_own(
     assert len(stage.metrics.recent("frame")) <= stage.output.count, "nor does it count as another painted picture"
 
 
+def test_a_slow_sink_that_writes_an_older_picture_in_between_is_not_measured() -> None:
+    metrics = Metrics()
+    output = Output(metrics)
+    old, new = (Frame(np.zeros((4, 4, 3), np.uint8), n, Stamps(n, n, n, n)) for n in (1, 2))
+    for frame in (new, old, replace(new, moved=3), old, new):
+        output.shown(frame)
+    assert len(metrics.recent("latency")) == len(metrics.recent("frame")) == len(metrics.recent("motion")) == 1
+
+
 def test_only_a_picture_of_which_nothing_was_written_counts_as_skipped() -> None:
     metrics = Metrics()
     output = Output(metrics)
@@ -167,8 +181,8 @@ def test_pictures_that_come_faster_than_the_display_are_left_alone(stage: Stage)
     def pass_through() -> bool:
         before = stage.metrics.get("output.warped")
         pictures = [stage.paint(stage.feed(slow)) for _ in range(30)]
-        stage.wait(lambda: stage.sink.frames[-1].seq == pictures[-1].seq)
-        return stage.metrics.get("output.warped") == before and stage.sink.frames[-1] is pictures[-1]
+        stage.wait(lambda: stage.last is not None and stage.last.seq == pictures[-1].seq)
+        return stage.metrics.get("output.warped") == before and stage.last is pictures[-1]
 
     stage.wait(pass_through)
 
@@ -177,7 +191,7 @@ def test_switched_off_the_painted_picture_is_shown_as_it_is(stage: Stage) -> Non
     last = stage.play(lambda: stage.metrics.get("output.warped") >= 5)
     stage.display.follow(OFF)
     picture = stage.paint(stage.feed(OFF), OFF)
-    stage.wait(lambda: stage.sink.frames[-1] is picture)
+    stage.wait(lambda: stage.last is picture)
     count = stage.metrics.get("output.warped")
     assert stage.metrics.snapshot()["display.state"] == "off"
     stage.feed(OFF)
@@ -196,13 +210,13 @@ def test_what_waits_for_a_tick_goes_out_at_the_end(stage: Stage, monkeypatch) ->
 def test_a_picture_that_does_not_follow_the_input_is_not_moved(stage: Stage, params: dict[str, object]) -> None:
     still = Params(display_rate=60, width=SIDE, height=SIDE, **params)  # type: ignore[arg-type]
     last = stage.play(lambda: stage.number > 30, params=still)  # type: ignore[arg-type]
-    stage.wait(lambda: stage.sink.frames[-1] is last)
+    stage.wait(lambda: stage.last is last)
     assert stage.metrics.get("output.warped") == 0
 
 
 def test_a_picture_too_old_is_held(stage: Stage) -> None:
     last = stage.play(lambda: stage.number > 30, old_ns=2 * NS)
-    stage.wait(lambda: stage.sink.frames[-1] is last)
+    stage.wait(lambda: stage.last is last)
     assert stage.metrics.get("output.warped") == 0
 
 
@@ -215,7 +229,7 @@ def test_whatever_fails_the_show_goes_on_with_painted_pictures(stage: Stage, mon
     monkeypatch.setattr(warp, "along", broken)
     stage.play(lambda: "no room" in str(stage.metrics.snapshot().get("display.state")))
     pictures = [stage.paint(stage.feed()) for _ in range(3)]
-    stage.wait(lambda: stage.sink.frames[-1] is pictures[-1])
+    stage.wait(lambda: stage.last is pictures[-1])
     assert "given up" in str(stage.metrics.snapshot()["error"])
     monkeypatch.undo()
     stage.play(lambda: stage.metrics.get("output.warped") >= 3, params=Params(display_rate=50, width=SIDE, height=SIDE))  # type: ignore[arg-type]
@@ -230,14 +244,14 @@ def test_a_machine_that_can_not_keep_up_gives_up_with_a_sentence(stage: Stage, m
     stage.play(lambda: "given up" in str(stage.metrics.snapshot().get("display.state")))
     assert "1000 ms" in str(stage.metrics.snapshot()["error"])
     picture = stage.paint(stage.feed())
-    stage.wait(lambda: stage.sink.frames[-1] is picture)
+    stage.wait(lambda: stage.last is picture)
 
 
 def test_a_render_that_writes_every_frame_is_never_touched() -> None:
     stage = Stage(possible=False)
     try:
         last = stage.play(lambda: stage.number > 12)
-        stage.wait(lambda: stage.sink.frames[-1] is last)
+        stage.wait(lambda: stage.last is last)
         assert stage.metrics.get("output.warped") == 0
     finally:
         stage.close()
