@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from bridge.clock import NS, now_ns
+from bridge.context import Context
 from bridge.display import display as module
 from bridge.display.budget import Budget
 from bridge.display.display import Display
+from bridge.drivers import make_sink
 from bridge.frame import Frame, Stamps
 from bridge.metrics import Metrics
 from bridge.output import Output
@@ -255,3 +257,9 @@ def test_a_render_that_writes_every_frame_is_never_touched() -> None:
         assert stage.metrics.get("output.warped") == 0
     finally:
         stage.close()
+
+
+def test_a_movie_takes_painted_pictures_alone_where_that_is_asked(tmp_path) -> None:
+    path = tmp_path / "out.mp4"
+    assert make_sink(f"movie:{path}?painted=1", Context()).painted_only  # type: ignore[attr-defined]
+    assert not make_sink(f"movie:{path}", Context()).painted_only  # type: ignore[attr-defined]

@@ -113,6 +113,20 @@ def test_a_part_of_the_way_is_a_mixture() -> None:
     assert along(picture, way, 0.0) is picture
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (15, 17), (720, 1280)])
+@pytest.mark.parametrize("size", [(64, 64), (64, 2048), (2048, 64)])
+def test_no_shape_of_input_or_picture_is_too_odd(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    for fit, channels in (("crop", 1), ("letterbox", 3), ("stretch", 4)):
+        track, rng = Track(), np.random.default_rng(1)
+        for n in range(2):
+            frame = fed(rng.integers(100, 103, (*shape, channels), dtype=np.uint8), n, NS + n * STEP)
+            track.add([laid(frame, size, fit)])  # type: ignore[arg-type]
+        way = track.to_now(NS, size, NS + STEP + STEP // 2)
+        assert way is not None
+        picture = np.full((*size, 3), 90, np.uint8)
+        assert np.array_equal(along(picture, way), picture), "what has one colour keeps it"
+
+
 def test_a_rate_that_can_not_be_kept_is_given_up_with_a_sentence() -> None:
     def judged(work_s: float, missed: int, ticks: int) -> str:
         budget = Budget(60)
