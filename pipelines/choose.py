@@ -24,7 +24,7 @@ from engines.registry import Registry
 from pipelines.ladder import Rung, Tried, Verdict
 from pipelines.spec import StreamSpec
 
-SAME = 5
+SAME = 6
 """Another number, and everything is measured again."""
 BASE = Rung("eager")
 
@@ -62,15 +62,21 @@ def tensorrt() -> str:
     return ""
 
 
+def triton() -> str:
+    """Triton's version, or nothing: it comes with torch for NVIDIA's cards, on Linux. Imports nothing."""
+    return _version("triton")
+
+
 def rungs(spec: StreamSpec, card: Card | None) -> list[Rung]:
     """What is above eager on this machine, in the order in which it is tried. A precision that was asked for stays."""
     if spec.engine == "tensorrt":
         return [Rung("tensorrt", spec.dtype)]
     if card is None:
         return [Rung("openvino", spec.dtype)] if openvino() and spec.device in ("auto", "cpu") else []
+    own = [Rung("eager", spec.dtype, "triton")] if triton() and spec.dtype not in ("fp8", "int8") else []
     if spec.dtype != "auto":
-        return [Rung("tensorrt", spec.dtype)] if tensorrt() and spec.dtype != "fp16-accumulate" else []
-    found = [Rung("eager", "fp16-accumulate")]
+        return [*own, *([Rung("tensorrt", spec.dtype)] if tensorrt() and spec.dtype != "fp16-accumulate" else [])]
+    found = [*own, Rung("eager", "fp16-accumulate", "kept")]
     if tensorrt():
         found += [Rung("tensorrt", "fp16"), *([Rung("tensorrt", "fp8")] if card.capability >= (8, 9) else [])]
     return found
@@ -111,7 +117,7 @@ def place(spec: StreamSpec, card: Card | None = None) -> Path:
     facts += [*(weight for _, weight in build.loras), *([spec.engine] if spec.engine == "tensorrt" else [])]
     packages = ("torch", "diffusers", "openvino") if card is None else ("torch", "diffusers")
     machine: list[object] = (
-        [_processor(), os.cpu_count()] if card is None else [card.name, list(card.capability), tensorrt()]
+        [_processor(), os.cpu_count()] if card is None else [card.name, list(card.capability), tensorrt(), triton()]
     )
     machine += map(_version, packages)
     return paths.home() / "engines" / "choice" / f"{name_of(SAME, weights_of(parts), facts, machine)}.json"

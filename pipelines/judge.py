@@ -27,7 +27,7 @@ from pipelines.choose import Card, News
 from pipelines.ladder import Near, Painter, Rung, Verdict, climb
 from pipelines.params import Params
 from pipelines.spec import StreamSpec
-from pipelines.start import recorded
+from pipelines.start import other_kernels, recorded
 from pipelines.stream import DiffusionStream
 from pipelines.transfer import Pixels
 
@@ -95,7 +95,7 @@ def judge(
 
     def load(rung: Rung) -> Painter:
         nets, _ = recorded(_nets(spec, rung, report, cancelled))  # as a show would paint
-        return Painted(nets, spec, wanted)
+        return Painted(other_kernels(nets, rung), spec, wanted)
 
     base = Rung("eager", spec.dtype) if spec.dtype not in ("fp8", "int8") else choose.BASE
     what = "of processor time a frame" if card is None else "a frame"

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from engines.base import KERNELS, Kernels
 from engines.errors import ModelError, first_line
 from pipelines.spec import DType
 
@@ -27,11 +28,18 @@ class Rung(msgspec.Struct, frozen=True):
 
     engine: Literal["eager", "openvino", "tensorrt"]
     dtype: DType = "auto"
+    kernels: Kernels | Literal["kept"] = ""
+    """For eager; `kept`: as the rung before has them, which is known when it is tried."""
 
     @property
     def name(self) -> str:
         """For people: `tensorrt fp8`; the engine alone where the precision is its own choice."""
-        return self.engine if self.dtype == "auto" else f"{self.engine} {self.dtype}"
+        dtype = "" if self.dtype == "auto" else self.dtype
+        return " ".join(filter(None, (self.engine, dtype, KERNELS.get(self.kernels, ""))))
+
+    def after(self, before: Rung) -> Rung:
+        """This one, tried where `before` is what was best so far."""
+        return msgspec.structs.replace(self, kernels=before.kernels) if self.kernels == "kept" else self
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -95,7 +103,7 @@ def climb(
     ModelError where `base` itself can't be had."""
     here, painter, tried = base, load(base), list[Tried]()
     try:
-        for rung in rungs:
+        for rung in (each.after(here) for each in rungs):
             tell(rung)
             try:
                 other = load(rung)

@@ -76,10 +76,13 @@ class Rungs:
             nets = engine.load(folder, build)
         else:
             dtype = devices.choose_dtype(rung.dtype, self._plain.device)
-            if dtype == self._plain.dtype:  # the same weights, summed otherwise
-                return replace(self._plain, described=f"{self._plain.described}, {rung.dtype}")
-            nets = EagerEngine().load(folder, build)
-            nets = nets if self._plain.machine is None else compiled(nets, self._plain.machine)
+            if dtype == self._plain.dtype:  # the same weights
+                summed = f", {rung.dtype}" if rung.dtype == "fp16-accumulate" else ""
+                nets = replace(self._plain, described=f"{self._plain.described}{summed}", follow=lambda _: True)
+            else:
+                nets = EagerEngine().load(folder, build)
+                nets = nets if self._plain.machine is None else compiled(nets, self._plain.machine)
+            nets = other_kernels(nets, rung)
         warm(nets, build)
         return nets
 
@@ -111,6 +114,15 @@ def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
     if verdict is not None and verdict.rung == Rung("eager", spec.dtype):
         return plain, "; ".join(filter(None, (verdict.why, wrong))), None
     return plain, wrong, Upgrade(Rungs(spec, plain), Measured(spec, card))
+
+
+def other_kernels(nets: Nets, rung: Rung) -> Nets:
+    """`nets` with the kernels of `rung`. Raises ModelError where they can't be had."""
+    if rung.kernels == "" or rung.kernels == "kept":
+        return nets
+    from engines.kernels import with_kernels
+
+    return with_kernels(nets, rung.kernels)
 
 
 def recorded(nets: Nets) -> tuple[Nets, str]:

@@ -233,6 +233,7 @@ def test_what_a_machine_has_is_tried_in_order(monkeypatch):
         return [rung.name for rung in choose.rungs(msgspec.structs.replace(spec, **options), card)]
 
     monkeypatch.setattr(choose, "tensorrt", lambda: "11.4.0")
+    monkeypatch.setattr(choose, "triton", str)
     assert names(None) == ["openvino"]
     assert names(None, device="mps") == []
     assert names(old) == ["eager fp16-accumulate", "tensorrt fp16"]
@@ -242,6 +243,10 @@ def test_what_a_machine_has_is_tried_in_order(monkeypatch):
     assert names(new, engine="tensorrt", dtype="fp8") == ["tensorrt fp8"]
     monkeypatch.setattr(choose, "tensorrt", str)
     assert names(new) == ["eager fp16-accumulate"]
+    monkeypatch.setattr(choose, "triton", lambda: "3.7.0")
+    assert names(new) == ["eager own kernels", "eager fp16-accumulate"]
+    assert names(new, dtype="bf16") == ["eager bf16 own kernels"]
+    assert names(None) == ["openvino"]
 
 
 def test_what_was_found_on_one_card_says_nothing_of_another():

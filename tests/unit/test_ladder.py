@@ -91,6 +91,19 @@ def test_where_nothing_is_better_it_says_why_and_stays():
     assert found.why == "tensorrt fp16 failed: no; tensorrt fp8 is not faster here: 30 against eager's 20 ms a frame"
 
 
+def test_a_precision_is_tried_with_the_kernels_that_were_best():
+    own, summed = Rung("eager", "auto", "triton"), Rung("eager", "fp16-accumulate", "kept")
+    for ms, kernels in ((15.0, "triton"), (30.0, "")):
+        after = Rung("eager", "fp16-accumulate", kernels)
+        painters = {BASE: Fake("base", [20.0]), own: Fake("own", [ms]), after: Fake("after", [10.0])}
+        closed: list[str] = []
+        for each in painters.values():
+            each._closed = closed
+        assert climb(BASE, (own, summed), painters.__getitem__, "a frame", lambda rung: None).rung == after
+    assert own.name == "eager own kernels"
+    assert after.name == "eager fp16-accumulate"
+
+
 def test_one_slow_turn_decides_nothing():
     noisy = [10.0] * (TURNS // 2 + 1) + [90.0] * (TURNS // 2)
     assert climbed({BASE: Fake("base", [20.0]), HALF: Fake("half", noisy)}, (HALF,)).rung == HALF
