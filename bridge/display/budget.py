@@ -33,9 +33,7 @@ class Budget:
         mean_ms, share = self._work_s * 1000 / LOOKED_AT, self._missed / (self._missed + LOOKED_AT)
         self._left, self._work_s, self._missed = 0, 0.0, 0
         if mean_ms > MOST_WORK * 1000 / self._fps:
-            return (
-                f"display_rate {self._fps:g} is given up: a picture takes {mean_ms:.0f} ms to move on; try a lower one"
-            )
+            return f"display_rate {self._fps:g} is given up: a picture takes {mean_ms:.0f} ms to move on"
         if share > MOST_MISSED:
-            return f"display_rate {self._fps:g} is given up: the machine is too busy, {share:.0%} came too late"
+            return f"display_rate {self._fps:g} is given up: {share:.0%} of the pictures came too late"
         return ""

@@ -32,6 +32,10 @@ WAITING = 8
 """Inputs between two ticks; of more, the oldest are not looked at."""
 LEAST = 24
 """Hz: less is off."""
+PAUSES_S = (10.0, 30.0, 120.0, 600.0)
+"""After giving up, once more and again: what keeps a machine busy, such as the start of a standby, may be over soon."""
+HELD_NS = 60 * NS
+"""A rate that was kept for so long begins with the first pause again."""
 ASIDE, BACK = 0.95, 1.1
 """Of a tick: pictures that come in less time than the first are shown as they come, until they take more than the
 second."""
@@ -47,7 +51,9 @@ class Display:
         self._wake = threading.Event()
         self._stopped = False
         self._asked = (0.0, 0, 0)
-        self._rate = 0.0
+        self._rate = self._wanted = 0.0
+        self._pause_s: float | None = None
+        """After giving up, until it is tried again."""
         self._inputs: deque[tuple[Frame, Params]] = deque(maxlen=WAITING)
         self._arrivals: deque[int] = deque(maxlen=16)
         self._aside = False
@@ -100,9 +106,9 @@ class Display:
         if self._thread is not None:
             self._thread.join(2.0)
 
-    def _turn(self, rate: float, said: str = "") -> None:
+    def _turn(self, rate: float) -> None:
         with self._change:
-            self._rate = rate
+            self._rate, self._wanted, self._pause_s = rate, rate, None
             self._change.notify()
         self._wake.set()
         if not rate:
@@ -111,7 +117,10 @@ class Display:
         elif self._thread is None:
             self._thread = threading.Thread(target=self._run, name="ll-display", daemon=True)
             self._thread.start()
-        self._metrics.gauge("display.state", said or (f"{rate:g} Hz" if rate else "off"))
+        self._say("")
+
+    def _say(self, said: str) -> None:
+        self._metrics.gauge("display.state", said or (f"{self._rate:g} Hz" if self._rate else "off"))
 
     def _stands_aside(self) -> bool:
         if not self._rate or len(self._arrivals) < 4:
@@ -122,18 +131,44 @@ class Display:
     # The thread
 
     def _run(self) -> None:
+        tries = 0
         while not self._stopped:
-            with self._change:
-                self._change.wait_for(lambda: self._rate or self._stopped)
-            try:
-                said = self._show(self._rate) if self._rate else ""
-            except Exception as error:  # the show goes on without, whatever was wrong with this picture
-                log.exception("display")
-                said = f"display_rate is given up: {error}"
+            rate = self._await()
+            began = now_ns()
+            said = self._try(rate) if rate else ""
+            if not said or now_ns() - began > HELD_NS:
+                tries = 0
             if said:
-                log.warning("%s", said)
-                self._metrics.gauge("error", said)
-                self._turn(0.0, said)
+                self._give_up(rate, said, PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+                tries += 1
+
+    def _await(self) -> float:
+        """The rate, when there is one; after a pause, that which was given up. 0 at the end, or if it is off again."""
+        with self._change:
+            self._change.wait_for(lambda: self._rate or self._stopped, self._pause_s)
+            if self._pause_s is None or self._rate or self._stopped:
+                return 0.0 if self._stopped else self._rate
+            self._rate, self._pause_s = self._wanted, None
+        self._say("")
+        return self._rate
+
+    def _try(self, rate: float) -> str:
+        try:
+            return self._show(rate)
+        except Exception as error:  # the show goes on without, whatever was wrong with this picture
+            log.exception("display")
+            return f"display_rate is given up: {error}"
+
+    def _give_up(self, rate: float, said: str, pause_s: float) -> None:
+        said = f"{said}; again in {pause_s:g} s"
+        with self._change:
+            if self._rate != rate:
+                return  # another one is asked for already
+            self._rate, self._pause_s = 0.0, pause_s
+        log.warning("%s", said)
+        self._metrics.gauge("error", said)
+        self.flush()
+        self._say(said)
 
     def _show(self, rate: float) -> str:
         """Until the rate changes, or why it can't be kept."""

@@ -115,6 +115,7 @@ class Patient(Budget):
 @pytest.fixture
 def stage(monkeypatch) -> Iterator[Stage]:
     monkeypatch.setattr(module, "Budget", Patient)
+    monkeypatch.setattr(module, "PAUSES_S", (1000.0,))
     made = Stage()
     yield made
     made.close()
@@ -247,6 +248,34 @@ def test_a_machine_that_can_not_keep_up_gives_up_with_a_sentence(stage: Stage, m
     assert "1000 ms" in str(stage.metrics.snapshot()["error"])
     picture = stage.paint(stage.feed())
     stage.wait(lambda: stage.last is picture)
+
+
+def test_what_was_given_up_is_tried_again(stage: Stage, monkeypatch) -> None:
+    class Once(Patient):
+        failed = False
+
+        def tick(self, work_s: float, missed: int) -> str:
+            said, Once.failed = "" if Once.failed else "given up", True
+            return said
+
+    monkeypatch.setattr(module, "Budget", Once)
+    monkeypatch.setattr(module, "PAUSES_S", (0.3, 1000.0))
+    stage.play(lambda: str(stage.metrics.snapshot().get("display.state")) == "given up; again in 0.3 s")
+    stage.play(lambda: stage.metrics.get("output.warped") >= 3)
+    assert stage.metrics.snapshot()["display.state"] == "60 Hz"
+
+
+def test_off_is_off_while_it_waits_to_try_again(stage: Stage, monkeypatch) -> None:
+    class Strict(Budget):
+        def tick(self, work_s: float, missed: int) -> str:
+            return "given up"
+
+    monkeypatch.setattr(module, "Budget", Strict)
+    monkeypatch.setattr(module, "PAUSES_S", (0.2,))
+    stage.play(lambda: "given up" in str(stage.metrics.snapshot().get("display.state")))
+    stage.display.follow(OFF)
+    stage.wait(lambda: stage.metrics.snapshot()["display.state"] == "off")
+    assert stage.display._pause_s is None
 
 
 def test_a_render_that_writes_every_frame_is_never_touched() -> None:
