@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import numpy as np
 
 from bridge.clock import MS, now_ns
 from bridge.frame import Frame, Stamps
+from bridge.lent import LentRing
 from bridge.ring import RingReader, RingWriter
 from pipelines.params import Params, pack, unpack
 from pipelines.spec import Stream
@@ -112,6 +113,17 @@ def measure(bench: Bench, case: Case, args: argparse.Namespace, peak: float) -> 
         stream.close()
 
 
+@contextmanager
+def lent(stream: Stream, ring: RingWriter) -> Iterator[LentRing]:
+    """As a worker lends its ring to its stream."""
+    places = LentRing(ring)
+    stream.lend(places)
+    try:
+        yield places
+    finally:
+        stream.lend(None)
+
+
 def loop(
     stream: Stream, pixels: np.ndarray[Any, np.dtype[np.uint8]], params: Callable[[int], Params], frames: int
 ) -> dict[str, float]:
@@ -122,6 +134,7 @@ def loop(
         closing(RingWriter.create(pixels.nbytes)) as source,
         closing(RingReader(source.name)) as ring_in,
         closing(RingWriter.create(pixels.nbytes)) as ring_out,
+        lent(stream, ring_out) as places,
     ):
         for n in range(frames + 10):
             if time.monotonic() > until and len(done) > 10:
@@ -129,14 +142,15 @@ def loop(
             if flying:
                 time.sleep(stream.wait_s())
             source.write(Frame(pixels, n, Stamps(now_ns())), pack(params(n)))
-            got = ring_in.read()
-            assert got is not None, "the frame that was just written is not there"
-            stream.begin(got.frame.pixels, unpack(got.blob))
+            view = ring_in.view()
+            assert view is not None, "the frame that was just written is not there"
+            got = view.item
+            stream.begin(got.frame.pixels, unpack(got.blob), None, view.valid)
             flying.append(got.frame)
             if len(flying) < stream.depth:
                 continue
             picture, frame = stream.end(), flying.popleft()
-            ring_out.write(Frame(picture, frame.seq, frame.stamps))
+            places.write(Frame(picture, frame.seq, frame.stamps), 0)
             done.append(now_ns())
             latencies.append((done[-1] - frame.stamps.captured) / MS)
         while flying:

@@ -10,6 +10,7 @@ The bytes are specified in docs/wire.md. Whatever is read from the memory is che
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from bridge.ring_layout import (
     check_frame,
     fence,
 )
-from bridge.ring_segment import MappedRing
+from bridge.ring_segment import MappedRing, Place
 from bridge.shm import Segment
 
 _TRIES = 8
@@ -64,6 +65,7 @@ class RingWriter(MappedRing):
         self._number = newest >> 8
         self._index = self._free_slot(newest & 0xFF)
         self._reserved = [0] * self._geometry.slots
+        self._open: set[int] = set()
         self.generation = (words[Word.GENERATION] + 1) & _HALF or 1
         words[Word.GENERATION] = self.generation
         words[Word.PID] = os.getpid()
@@ -105,31 +107,59 @@ class RingWriter(MappedRing):
         Raises WireError when the frame breaks the protocol or is too large, when another writer has taken over, and
         when the machine has no shared memory left.
         """
-        words = self._look()
+        self._look()
         check_frame(frame, blob, self.capacity)
-        at = self._geometry.slot_at(self._index)
-        self._reserve(self._index, frame.pixels.size)
+        place = self.open(frame.pixels.shape)
+        try:
+            self._fill(place, frame)
+            self.publish(place, frame, blob, epoch)
+        finally:
+            self.drop(place)
+
+    def _fill(self, place: Place, frame: Frame) -> None:
+        np.copyto(place.pixels, frame.pixels)
+
+    def open(self, shape: tuple[int, ...]) -> Place:
+        """A slot for a picture, uint8 of this shape, that is put into it by other hands: no reader looks at it until it
+        is published. As many may be open as a ring has slots but one. Raises as `write` does."""
+        words = self._look()
+        size = math.prod(shape)
+        if size > self.capacity:
+            raise WireError(f"a picture of {size} bytes is larger than the ring's slots")
         self._still_mine()
+        slots = self._geometry.slots
+        if len(self._open) + 1 >= slots:
+            raise WireError("the ring has no slot left to open")
+        index = next(i % slots for i in range(self._index, self._index + slots) if i % slots not in self._open)
+        at = self._geometry.slot_at(index)
+        self._reserve(index, size)
         # (n + 1) | 1 is a fresh odd number even where a killed writer left an odd one.
         lock = self.generation << 32 | ((words[at // 8] & _HALF) + 1 | 1) & _HALF
         words[at // 8] = lock
         fence()
-        self._fill(at, frame, blob, epoch)
-        fence()
-        self._still_mine()
-        words[at // 8] = self.generation << 32 | (lock + 1) & _HALF
-        fence()
-        self._number += 1
-        words[Word.NEWEST] = self._number << 8 | self._index
-        words[Word.BEAT] = now_ns()
-        self._index = (self._index + 1) % self._geometry.slots
+        self._open.add(index)
+        self._index = (index + 1) % self._geometry.slots
+        start = at + PIXELS_AT
+        return Place(index, lock, self._bytes[start : start + size].reshape(shape))
 
-    def _fill(self, at: int, frame: Frame, blob: bytes, epoch: int) -> None:
-        pixels = frame.pixels
+    def publish(self, place: Place, frame: Frame, blob: bytes = b"", epoch: int = 0) -> None:
+        """What was put into `place`, whole and done with; `frame` says what it is."""
+        words, at = self._look(), self._geometry.slot_at(place.slot)
+        check_frame(frame, blob, self.capacity)
         SlotHeader.of(frame, self._number + 1, epoch, len(blob)).write(self._segment.buf, at)
         self._segment.buf[at + BLOB_AT : at + BLOB_AT + len(blob)] = blob
-        start = at + PIXELS_AT
-        np.copyto(self._bytes[start : start + pixels.size].reshape(pixels.shape), pixels)
+        fence()
+        self._still_mine()
+        self.drop(place)
+        words[at // 8] = self.generation << 32 | (place.lock + 1) & _HALF
+        fence()
+        self._number += 1
+        words[Word.NEWEST] = self._number << 8 | place.slot
+        words[Word.BEAT] = now_ns()
+
+    def drop(self, place: Place) -> None:
+        """Nothing was put there that anybody should see, and nobody is at work on it any more."""
+        self._open.discard(place.slot)
 
     def _reserve(self, index: int, n_pixels: int) -> None:
         length = PIXELS_AT + n_pixels

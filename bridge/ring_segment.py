@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bridge.clock import NS, from_seconds, now_ns
@@ -12,6 +14,15 @@ from bridge.shm import Segment, process_alive
 
 REACH_NS = NS
 """So long a reader's word holds that it takes pictures from a graphics card: one that was killed can't take it back."""
+
+
+class Place(NamedTuple):
+    """A slot that is being filled."""
+
+    slot: int
+    lock: int
+    pixels: Pixels
+    """In the ring, from the beginning of a page; mapped to the end of its last one."""
 
 
 class MappedRing:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -37,13 +37,14 @@ from bridge.channel import (
 from bridge.clock import MS, now_ns, seconds
 from bridge.errors import WireError, WorkerError
 from bridge.frame import Frame
+from bridge.lent import LentRing
 from bridge.own_view import OwnView
 from bridge.ring import RingFrame, RingReader, RingWriter
 from engines.errors import ModelError
 from pipelines.acting import MAX_BYTES
 from pipelines.build import build
 from pipelines.params import Params, unpack
-from pipelines.spec import Moment, Stream
+from pipelines.spec import Moment, Overtaken, Stream
 
 BEAT_S = 0.1
 TUNE_S = 0.25
@@ -68,6 +69,14 @@ class Flying(NamedTuple):
     """Of its parameters."""
     took: bytes
     """What took effect in it: `pipelines.acting.Acting` as msgpack."""
+
+
+class Taken(NamedTuple):
+    """A frame out of ring A."""
+
+    item: RingFrame
+    whole: Callable[[], bool] | None
+    """Whether nobody has written over it yet; None for a copy."""
 
 
 class Worker:
@@ -176,10 +185,15 @@ class Worker:
         with contextlib.closing(ring_in), contextlib.closing(ring_out):
             self._stand_by(stream, ring_in)
             stream.go_live()
-            while not self._quit.is_set():
-                if not self._turn(stream, ring_in, ring_out):
-                    self._bell.wait(IDLE_S)
-                    self._bell.clear()
+            lent = LentRing(ring_out)
+            stream.lend(lent)
+            try:
+                while not self._quit.is_set():
+                    if not self._turn(stream, ring_in, lent):
+                        self._bell.wait(IDLE_S)
+                        self._bell.clear()
+            finally:
+                stream.lend(None)  # a card must let go of the rings before they are unmapped
 
     def _stand_by(self, stream: Stream, ring_in: RingReader) -> None:
         """Until it is promoted: follow what takes time, so that the picture goes on. Leaves the ring unread."""
@@ -187,41 +201,48 @@ class Worker:
             while not (self._epoch or self._quit.is_set()):
                 got = self._next(ear)
                 if got is not None:
-                    stream.tune(unpack(got.blob), _moment(got))
+                    stream.tune(unpack(got.item.blob), _moment(got.item))
                 self._bell.wait(TUNE_S)
                 self._bell.clear()
 
-    def _next(self, ring_in: RingReader) -> RingFrame | None:
+    def _next(self, ring_in: RingReader, in_place: bool = False) -> Taken | None:
+        """The newest frame: a copy, or as it lies in the ring."""
         try:
-            return ring_in.read()
+            if not in_place:
+                got = ring_in.read()
+                return Taken(got, None) if got is not None else None
+            view = ring_in.view()
+            return Taken(view.item, view.valid) if view is not None and view.valid() else None
         except WireError as error:
             self._sender.send(Skipped(seq=-1, reason=str(error)))
             time.sleep(IDLE_S)
             return None
 
-    def _turn(self, stream: Stream, ring_in: RingReader, ring_out: RingWriter) -> bool:
+    def _turn(self, stream: Stream, ring_in: RingReader, ring_out: LentRing) -> bool:
         """Begin the newest frame if there is room for one, else end the oldest; whether there was anything to do."""
         flying = self._flying
         if len(flying) < stream.depth:
             if flying:
                 time.sleep(min(stream.wait_s(), IDLE_S))
-            got = self._next(ring_in)
+            got = self._next(ring_in, stream.in_place)
             if got is not None:
-                self._begin(stream, got)
+                self._begin(stream, got.item, got.whole)
                 return True
         if flying:
             self._end(stream, ring_out)
             return True
         return False
 
-    def _begin(self, stream: Stream, got: RingFrame) -> None:
+    def _begin(self, stream: Stream, got: RingFrame, whole: Callable[[], bool] | None = None) -> None:
         taken = now_ns()
         self._busy_since = self._busy_since or taken
         params: Params = unpack(got.blob)
         try:
             self._own.look(stream, params)
-            stream.begin(got.frame.pixels, params, _moment(got))
+            stream.begin(got.frame.pixels, params, _moment(got), whole)
             self._flying.append(Flying(got.frame, taken, params.version, _said(stream.took(params))))
+        except Overtaken:  # there is a newer one
+            self._busy_since = self._flying[0].taken if self._flying else 0
         except (ModelError, ValueError) as error:
             # A frame or a value that this model can't take: the picture holds, the next frame may work.
             self._failures += 1
@@ -230,7 +251,7 @@ class Worker:
                 raise
             self._busy_since = self._flying[0].taken if self._flying else 0
 
-    def _end(self, stream: Stream, ring_out: RingWriter) -> None:
+    def _end(self, stream: Stream, ring_out: LentRing) -> None:
         pixels = stream.end()
         done = now_ns()
         frame, taken, version, took = self._flying.popleft()
@@ -238,7 +259,7 @@ class Worker:
         self._failures = 0
         stamps = frame.stamps._replace(taken=taken, done=done)
         picture = Frame(pixels, frame.seq, stamps, frame.media_ns, version)
-        ring_out.write(picture, epoch=self._epoch)
+        ring_out.write(picture, self._epoch)
         self._sender.send(Painted(seq=picture.seq, frame_ms=(done - taken) / MS, fed=stamps.fed, took=took))
         self._show_hint(stream, picture)
 

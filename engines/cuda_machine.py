@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engines.hostmemory import host_tensor
+
 
 class CudaEvent:
     """Implements engines.machine.Event."""
@@ -92,5 +94,16 @@ class CudaMachine:
 
     def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype, pin_memory=True)
+
+    def pin(self, at: int, size: int) -> Tensor:
+        code = int(torch.cuda.cudart().cudaHostRegister(at, size, 0))  # type: ignore[no-untyped-call]
+        if code:
+            with suppress(RuntimeError):  # the next kernel of anybody's would be told of this error: let it be ours
+                torch.zeros(1, device=self._device)
+            raise RuntimeError(f"the driver refused to register {size} bytes, error {code}")
+        return host_tensor(at, size)
+
+    def unpin(self, tensor: Tensor, /) -> None:
+        torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())  # type: ignore[no-untyped-call]
 
     def claim(self, tensor: Tensor, /) -> None: ...

@@ -30,8 +30,9 @@ from engines.emulated_rules import (
     replaced,
     waits,
 )
+from engines.hostmemory import host_tensor, mapped
 
-HOST, OTHERS = 0, 1
+HOST, OTHERS, PAGE = 0, 1, 4096
 
 
 class EmulatedEvent:
@@ -177,6 +178,11 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Tensors that were made on the device outside of graphs: each is a call of the allocator."""
         self.syncs = 0
         """Times the host read something from the device outside of graphs."""
+        self.pinned: dict[int, Tensor] = {}
+        """Memory of others that is registered, by address."""
+        self.lockable = 1 << 40
+        """Bytes that the system lets be registered at once."""
+        self._gone: set[int] = set()
         self._numbers = OTHERS
         self._everybody = EmulatedStream(self, OTHERS)
         self.mine = Mine(self._everybody)
@@ -234,6 +240,29 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ledger.begin([made])
         return made
 
+    def pin(self, at: int, size: int) -> Tensor:
+        if self.recording is not None:
+            raise BrokenRule("memory is registered while a graph is recorded")
+        if at % PAGE or size % PAGE or not mapped(at, size):
+            raise BrokenRule("registered memory is whole pages, and all of it mapped")
+        if any(at < begin + tensor.numel() and begin < at + size for begin, tensor in self.pinned.items()):
+            raise BrokenRule("memory is registered twice")
+        if size > self.lockable:
+            raise RuntimeError("no more memory may be locked")
+        with self.silent():
+            made = host_tensor(at, size)
+        self.ledger.begin([made])
+        self.pinned[at] = made
+        return made
+
+    def unpin(self, tensor: Tensor, /) -> None:
+        if self.pinned.pop(tensor.data_ptr(), None) is not tensor:
+            raise BrokenRule("memory is let go of that is not registered")
+        if not mapped(tensor.data_ptr(), tensor.numel()):
+            raise BrokenRule("memory was unmapped while it was registered")
+        self.claim(tensor)
+        self._gone.add(key_of(tensor))
+
     def claim(self, tensor: Tensor, /) -> None:
         if self.recording is not None:
             raise BrokenRule("the host looks at its memory while a graph is recorded")
@@ -266,6 +295,8 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         self.syncs += waits(func)
         reads, writes = accesses(func, args, kwargs)
+        if self._gone and any(key_of(tensor) in self._gone for tensor in (*reads, *writes)):
+            raise BrokenRule("the device works on memory that was let go of")
         call = Call(func, args, kwargs)
         if graph is not None:
             with self.silent():

@@ -125,11 +125,13 @@ class FakeStream:
             time.sleep(left)
         return self._picture
 
-    depth = 1
+    depth, in_place = 1, False
 
     def go_live(self) -> None: ...
 
-    def begin(self, pixels: Pixels, params: object, moment: object = None) -> None:
+    def lend(self, places: object) -> None: ...
+
+    def begin(self, pixels: Pixels, params: object, moment: object = None, whole: object = None) -> None:
         self(pixels, params, moment)
 
     def end(self) -> Pixels:

@@ -82,6 +82,15 @@ class Machine(Protocol):
         """Zeros on the host that the device reads and writes by itself."""
         ...
 
+    def pin(self, at: int, size: int) -> Tensor:
+        """Host memory that was not made here, whole pages from address `at`: uint8 [size] that the device reads and
+        writes by itself, until `unpin`. Raises RuntimeError, a sentence, where the system does not allow it."""
+        ...
+
+    def unpin(self, tensor: Tensor, /) -> None:
+        """Before that memory goes, and when the device is done with it. The tensor is not used any more."""
+        ...
+
     def claim(self, tensor: Tensor, /) -> None:
-        """Before the host reads or writes a tensor of `host`: the emulation checks that the device is done with it."""
+        """Before the host reads or writes what `host` or `pin` gave: the emulation sees whether the device is done."""
         ...

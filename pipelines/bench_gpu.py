@@ -110,7 +110,7 @@ def stages(stream: DiffusionStream) -> list[float]:
 
 def failed(stream: DiffusionStream) -> str:
     """Why a frame was not recorded as it should have been."""
-    return stream.painter.failed
+    return stream.painter.wrong if isinstance(stream.painter, Lanes) else stream.painter.failed
 
 
 def peak(device: torch.device, dtype: DTypeName, side: int = 8192, turns: int = 20) -> float:

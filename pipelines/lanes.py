@@ -17,21 +17,23 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engines.base import Nets
 from engines.errors import first_line
-from engines.machine import Event, Machine
+from engines.machine import Machine
+from pipelines.flights import Flight, Shown, fetch_down, key_of, parts_of
 from pipelines.forecast import Forecast
 from pipelines.img2img import step
 from pipelines.knobs import Knobs, Mode
-from pipelines.preprocess.registry import CHOICES
+from pipelines.painter import Whole
+from pipelines.pins import Pins
 from pipelines.recorded import Recorded, Recorder
 from pipelines.rehearsal import Job, Rehearsal
-from pipelines.staging import Staging
+from pipelines.spec import Overtaken, Places
+from pipelines.staging import Landing, Staging
 from pipelines.state import NUMBERS, StreamState
 from pipelines.transfer import Pixels
 
@@ -41,30 +43,10 @@ TRIES = 3
 """So many modes that can't be recorded, and no other is tried."""
 
 
-class Shown(NamedTuple):
-    """The mode of the last frame, if more of it can be painted while something else is made ready."""
-
-    mode: Mode
-    recorded: Recorded | None
-    """None for the input as it is, which needs no graph."""
-
-
-class Flight(NamedTuple):
-    """A frame that was begun."""
-
-    host: Tensor
-    numbers: Tensor
-    done: Event
-    spans: list[tuple[Event, Event]]
-    """When each stage began and ended; none for a frame that was painted operation by operation."""
-    held: tuple[object, ...] = ()
-    """What may not be freed before it is done."""
-
-
 class Lanes:
     """Implements pipelines.painter.Painter."""
 
-    depth = 2
+    depth, in_place = 2, True
 
     def __init__(self, machine: Machine, size: tuple[int, int], device: torch.device) -> None:
         self._machine, self._device = machine, device
@@ -80,7 +62,9 @@ class Lanes:
         self._known: OrderedDict[tuple[object, ...], Recorded | None] = OrderedDict()
         """None for what was painted once."""
         self._flights: deque[Flight] = deque()
-        self._upload = Staging(machine)
+        self._upload, self._landing = Staging(machine), Landing(machine, device)
+        self._pins = Pins(machine)
+        self._places: Places | None = None
         self._downs = [
             (machine.host((*size, 3), torch.uint8), machine.host((NUMBERS,), torch.float32)) for _ in range(3)
         ]
@@ -90,7 +74,8 @@ class Lanes:
         """Modes recorded so far."""
         self.spans: list[float] = []
         """Milliseconds of each stage of the frame that was collected last, as far as it was played."""
-        self.failed = ""
+        self.wrong = ""
+        """Why a mode could not be recorded, a sentence, or nothing."""
         self._failures = 0
 
     @contextmanager
@@ -106,16 +91,33 @@ class Lanes:
     def meet(self) -> None:
         self._walk.follow(self._machine.others().mark())
 
-    def up(self, pixels: Pixels) -> Tensor:
+    def up(self, pixels: Pixels, whole: Whole | None = None) -> Tensor:
         device = self._device_frame(pixels)
-        host = self._upload.put(pixels)
+        pinned = self._pins.find(pixels) if whole is not None else None
+        if pinned is not None and whole is not None:
+            found, landed = self._landing.fetch(pinned, whole)
+            self._enter.follow(landed)
+        else:
+            found = self._upload.put(pixels)
+            if whole is not None and not whole():
+                raise Overtaken
         self._enter.follow(self._taken)
         with self._machine.on(self._enter):
-            device.copy_(host, non_blocking=True)
+            device.copy_(found, non_blocking=True)
         uploaded = self._enter.mark()
-        self._upload.read(uploaded)
+        (self._upload.read if pinned is None else self._landing.used)(uploaded)
         self._walk.follow(uploaded)
         return device
+
+    def lend(self, places: Places | None) -> None:
+        self._places = places
+        if places is None:
+            self._left.wait()
+            self._pins.close()
+
+    @property
+    def failed(self) -> str:
+        return self.wrong or self._pins.failed
 
     @property
     def doing(self) -> str:
@@ -127,8 +129,8 @@ class Lanes:
             return None
         self._fetch(knobs, nets)
         mode, shown = knobs.mode, self._shown
-        parts = _parts(knobs, nets)
-        key = _key(knobs, nets, parts)
+        parts = parts_of(knobs, nets)
+        key = key_of(knobs, nets, parts)
         ready = mode.work == "bypass" or self._known.get(key) is not None or key in self._refused
         if ready or shown is None or shown.mode.source != mode.source:
             return None
@@ -143,17 +145,34 @@ class Lanes:
         if self._held is not None:
             recorded = self._held.recorded
         else:
-            parts = _parts(knobs, nets)
-            recorded = self._recorded(_key(knobs, nets, parts), parts, frame, knobs, state, nets)
+            parts = parts_of(knobs, nets)
+            recorded = self._recorded(key_of(knobs, nets, parts), parts, frame, knobs, state, nets)
         self._foresee(recorded, knobs, nets)
-        host, numbers = self._downs[0]
-        self._downs = [*self._downs[1:], self._downs[0]]
         holds = recorded is not None or knobs.mode.work == "bypass"
         self._shown = Shown(knobs.mode, recorded) if holds else None
-        if recorded is None:
-            self._flights.append(self._one_by_one(frame, knobs, state, nets, host, numbers))
-        else:
-            self._flights.append(self._play(recorded, host, numbers))
+        host, numbers, lent = self._target()
+        try:
+            if recorded is None:
+                self._flights.append(self._one_by_one(frame, knobs, state, nets, host, numbers))
+            else:
+                self._flights.append(self._play(recorded, host, numbers))
+        except BaseException:
+            if lent is not None and self._places is not None:
+                self._places.drop(lent)
+            self._taken = self._passed = self._left = self._walk.mark()  # what was begun of it may still be going on
+            raise
+
+    def _target(self) -> tuple[Tensor, Tensor, Pixels | None]:
+        """Where the next picture and its numbers go on the host; and the memory that was lent for it, if any was."""
+        host, numbers = self._downs[0]
+        self._downs = [*self._downs[1:], self._downs[0]]
+        if self._places is not None and not self._pins.failed:
+            pixels = self._places.open(tuple(host.shape))
+            pinned = self._pins.find(pixels)
+            if pinned is not None:
+                return pinned, numbers, pixels
+            self._places.drop(pixels)
+        return host, numbers, None
 
     def collect(self) -> tuple[Pixels, Sequence[float]]:
         flight = self._flights.popleft()
@@ -237,7 +256,7 @@ class Lanes:
 
     def _fail(self, why: str) -> None:
         self._failures += 1
-        self.failed = f"this mode can't be recorded as a graph, and is painted without: {why}"
+        self.wrong = f"this mode can't be recorded as a graph, and is painted without: {why}"
 
     def _remember(self, key: tuple[object, ...], knobs: Knobs, nets: Nets) -> None:
         """A mode is here for the first time. Those go whose networks have been let go of, and the oldest."""
@@ -267,7 +286,7 @@ class Lanes:
                     self._taken = taken
                 elif stream is self._leave:
                     self._passed = taken
-                    _down(recorded.picture, recorded.numbers, host, numbers)
+                    fetch_down(recorded.picture, recorded.numbers, host, numbers)
             spans.append((begun, stream.mark(timed=True)))
         self._left = self._leave.mark()
         self._forecast.begun()
@@ -280,25 +299,6 @@ class Lanes:
         picture = step(frame, knobs, state, nets)
         with torch.inference_mode():
             found = state.numbers()
-            _down(picture, found, host, numbers)
+            fetch_down(picture, found, host, numbers)
         self._taken = self._passed = self._left = self._walk.mark()
         return Flight(host, numbers, self._left, [], (picture, found))
-
-
-def _down(picture: Tensor, numbers: Tensor, host: Tensor, host_numbers: Tensor) -> None:
-    host.copy_(picture, non_blocking=True)
-    host_numbers.copy_(numbers, non_blocking=True)
-
-
-def _key(knobs: Knobs, nets: Nets, parts: tuple[object, ...]) -> tuple[object, ...]:
-    return (knobs.mode, nets.described, *map(id, parts))
-
-
-def _parts(knobs: Knobs, nets: Nets) -> tuple[object, ...]:
-    """What this mode's frame is made with that may be another object, at another address, the next time."""
-    units = knobs.mode.units
-    controls = [nets.controlnets[unit.net] for unit in units]
-    hints = [nets.hintnets[needs] for unit in units if (needs := CHOICES[unit.preprocessor].needs)]
-    own = [knobs.units.own[unit.number] for unit in units if unit.own]
-    image = [knobs.image.rows] if knobs.mode.image is not None else []
-    return (nets.unet, nets.encode, nets.decode, *controls, *hints, *own, *image)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -15,8 +15,11 @@ from torch import Tensor
 from engines.base import Nets
 from pipelines.img2img import step
 from pipelines.knobs import Knobs, Mode
+from pipelines.spec import Overtaken, Places
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
+
+Whole = Callable[[], bool]
 
 
 class Painter(Protocol):
@@ -25,6 +28,15 @@ class Painter(Protocol):
     @property
     def depth(self) -> int:
         """How many frames may be begun and not collected."""
+        ...
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it gains by pixels that lie in a ring."""
+        ...
+
+    def lend(self, places: Places | None) -> None:
+        """See spec.Stream."""
         ...
 
     @property
@@ -58,8 +70,8 @@ class Painter(Protocol):
         """What follows may touch what other threads have put on the device."""
         ...
 
-    def up(self, pixels: Pixels) -> Tensor:
-        """uint8 (h, w, c) on the device, inside `between`; the next call overwrites it."""
+    def up(self, pixels: Pixels, whole: Whole | None = None) -> Tensor:
+        """uint8 (h, w, c) on the device, inside `between`; the next call overwrites it. `whole`: see spec.Stream."""
         ...
 
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
@@ -80,7 +92,7 @@ class Painter(Protocol):
 class Plain:
     """Implements Painter: every frame by itself, each operation as it comes."""
 
-    depth = 1
+    depth, in_place = 1, False
     failed = doing = ""
     live = False
 
@@ -98,8 +110,15 @@ class Plain:
 
     def meet(self) -> None: ...
 
-    def up(self, pixels: Pixels) -> Tensor:
-        return self._transfer.up(pixels)
+    def up(self, pixels: Pixels, whole: Whole | None = None) -> Tensor:
+        if whole is None:
+            return self._transfer.up(pixels)
+        taken = self._transfer.up(pixels.copy())
+        if not whole():
+            raise Overtaken
+        return taken
+
+    def lend(self, places: Places | None) -> None: ...
 
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
         knobs.foreknown.refresh(knobs, nets)

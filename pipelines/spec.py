@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -56,6 +56,22 @@ class Moment(NamedTuple):
     """Its number."""
 
 
+class Overtaken(Exception):
+    """A frame was overwritten while it was taken: there is a newer one."""
+
+
+class Places(Protocol):
+    """Memory that pictures can be put into, where whoever wants them finds them."""
+
+    def open(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """For one picture, uint8 of this shape; it begins with a page of memory, and is mapped to a page's end."""
+        ...
+
+    def drop(self, pixels: NDArray[np.uint8]) -> None:
+        """Nothing was put there."""
+        ...
+
+
 class Stream(Protocol):
     """Loaded networks with one stream's state. Built from a spec alone; holds no global."""
 
@@ -67,8 +83,26 @@ class Stream(Protocol):
     def depth(self) -> int:
         """How many frames may have been begun and not ended: above 1, they overlap."""
 
-    def begin(self, pixels: NDArray[np.uint8], params: Params, moment: Moment | None = None) -> None:
-        """As calling it, without waiting for the picture. At most `depth` frames may be begun before `end`."""
+    def begin(
+        self,
+        pixels: NDArray[np.uint8],
+        params: Params,
+        moment: Moment | None = None,
+        whole: Callable[[], bool] | None = None,
+    ) -> None:
+        """As calling it, without waiting for the picture. At most `depth` frames may be begun before `end`.
+
+        `whole`: the pixels may be overwritten by others meanwhile, and this tells whether they still are what they
+        were. They are not looked at after it was asked, and where they are not, Overtaken is raised and nothing begun.
+        """
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it gains by pixels that lie where others may overwrite them."""
+
+    def lend(self, places: Places | None) -> None:
+        """Pictures may be put into memory of `places`, and `end` then gives what that opened. With None never again:
+        before that memory goes, and after the last `end`."""
 
     def end(self) -> NDArray[np.uint8]:
         """The picture of the oldest frame that was begun."""

@@ -1,11 +1,14 @@
-"""Where pixels wait on the host for a card to fetch them."""
+"""Where pixels wait for a card: on the host until it fetches them, on the card until the frame before is through."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from engines.machine import Event, Machine
+from pipelines.spec import Overtaken
 from pipelines.transfer import Pixels
 
 
@@ -33,4 +36,42 @@ class Staging:
 
     def read(self, event: Event) -> None:
         """What was put last has been read after `event`."""
+        self._places = [*self._places[1:], (self._places[0][0], event)]
+
+
+class Landing:
+    """Two places on the device in turn, that the host's pixels are fetched into as soon as they are there.
+
+    A ring's slot is read while its writer may come round to it: so it is read at once, whatever the frames before are
+    at, and what came of it is used when it is known that nobody wrote meanwhile.
+    """
+
+    def __init__(self, machine: Machine, device: torch.device) -> None:
+        self._machine, self._device, self._stream = machine, device, machine.stream()
+        self._places: list[tuple[Tensor, Event | None]] = []
+        """The one to use next first, each with when it has been used."""
+
+    def fetch(self, host: Tensor, whole: Callable[[], bool]) -> tuple[Tensor, Event]:
+        """A copy on the device of `host`, uint8 [h, w, c] that the device reads by itself, there after the event; the
+        host waits for it. Raises Overtaken where `whole` denies it then."""
+        if not self._places or self._places[0][0].shape != host.shape:
+            for _, used in self._places:
+                if used is not None:
+                    used.wait()
+            with self._machine.on(self._stream):
+                empty = (torch.empty(host.shape, dtype=torch.uint8, device=self._device) for _ in range(2))
+                self._places = [(each, None) for each in empty]
+        place, used = self._places[0]
+        if used is not None:
+            self._stream.follow(used)
+        with self._machine.on(self._stream):
+            place.copy_(host, non_blocking=True)
+        landed = self._stream.mark()
+        landed.wait()
+        if not whole():
+            raise Overtaken
+        return place, landed
+
+    def used(self, event: Event) -> None:
+        """What was fetched last has been used after `event`."""
         self._places = [*self._places[1:], (self._places[0][0], event)]

@@ -20,12 +20,12 @@ from pipelines.imageprompt import ImagePrompter
 from pipelines.knobs import Knobs
 from pipelines.loras import Loras, weights_of
 from pipelines.own import OwnPictures
-from pipelines.painter import Painter, painter
+from pipelines.painter import Painter, Whole, painter
 from pipelines.params import Params
 from pipelines.prompt import Manner, Prompter
 from pipelines.rest import Rest
 from pipelines.schedule import SamplerName
-from pipelines.spec import Moment, StreamSpec
+from pipelines.spec import Moment, Overtaken, Places, StreamSpec
 from pipelines.start import start
 from pipelines.state import StreamState
 from pipelines.transfer import Pixels, Transfer
@@ -118,12 +118,20 @@ class DiffusionStream:
     def depth(self) -> int:
         return self.painter.depth
 
-    def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> None:
+    @property
+    def in_place(self) -> bool:
+        return self.painter.in_place
+
+    def lend(self, places: Places | None) -> None:
+        """See pipelines.spec.Stream."""
+        self.painter.lend(places)
+
+    def begin(self, pixels: Pixels, params: Params, moment: Moment | None = None, whole: Whole | None = None) -> None:
         """See pipelines.spec.Stream."""
         paints = False
         if not params.pause or self._last is None:
             with self.painter.between():
-                paints = self._begin(pixels, params, moment)
+                paints = self._begin(pixels, params, moment, whole)
         self._begun.append(self.knobs.mode.hint > 0 if paints else None)
 
     def end(self) -> Pixels:
@@ -146,7 +154,7 @@ class DiffusionStream:
         """See pipelines.spec.Stream."""
         self.painter.live = True
 
-    def _begin(self, pixels: Pixels, params: Params, moment: Moment | None) -> bool:
+    def _begin(self, pixels: Pixels, params: Params, moment: Moment | None, whole: Whole | None) -> bool:
         """Whether a picture is painted; else the last one will do."""
         threads = self.nets.threads or self._threads
         if threads != torch.get_num_threads():
@@ -172,7 +180,11 @@ class DiffusionStream:
             return False
         if not params.bypass:
             self._merge(acting)
-        frame = self.painter.up(pixels)
+        try:
+            frame = self.painter.up(pixels, whole)
+        except Overtaken:
+            self._rest.reset()  # it has seen what nobody will
+            raise
         self._choose(params, frame)
         self.knobs.units.beside.collect()
         self.turn(params, pixels.shape)

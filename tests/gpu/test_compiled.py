@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from bridge.frame import Frame
+from bridge.lent import LentRing
+from bridge.ring import RingReader, RingWriter
 from engines.compiled import compiled
 from engines.cuda_machine import CudaMachine
 from engines.random_nets import random_control, random_nets
@@ -88,3 +93,36 @@ def test_memory_stays_what_it_is(streams):
     for n in range(100):
         fast(frame(n), Params(strength=0.3 + n / 200))
     assert torch.cuda.memory_reserved(CARD) == before
+
+
+def test_the_card_takes_frames_from_shared_memory_and_puts_pictures_there(streams):
+    eager, fast = streams
+    with closing(RingWriter.create(1 << 20)) as source, closing(RingWriter.create(1 << 20)) as sink:
+        lent = LentRing(sink)
+        fast.lend(lent)
+        with closing(RingReader(source.name)) as ring_in, closing(RingReader(sink.name)) as shown:
+            for n in range(8):
+                source.write(Frame(frame(n), n))
+                view = ring_in.view()
+                fast.begin(view.item.frame.pixels, Params(), None, view.valid)
+                lent.write(Frame(fast.end(), n), 0)
+                wanted = eager(frame(n), Params()).astype(int)
+                assert np.abs(wanted - shown.read().frame.pixels).max() <= 1
+            assert fast.painter.failed == ""
+            assert len(fast.painter._pins._known) == 6, "three slots of each ring"
+            fast.lend(None)
+        source.unlink()
+        sink.unlink()
+
+
+def test_frames_go_on_while_a_new_mode_is_recorded(streams):
+    _, fast = streams
+    for n in range(3):
+        fast(frame(n), Params(**NAMED))
+    fast.go_live()
+    unit, until = Params(**NAMED, control1_on=True), time.monotonic() + 120.0
+    while fast.painter.records < 2 and time.monotonic() < until:
+        assert fast(frame(4), unit).std() > 1.0
+    assert fast.painter.records == 2
+    assert fast.painter.failed == ""
+    assert fast.knobs.mode.units
