@@ -310,6 +310,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--painted", type=float, default=20.0, help="for display: painted pictures a second")
     parser.add_argument("--strip", type=Path, metavar="FILE", help="for coherence: write pictures side by side there")
     parser.add_argument("--budget", type=float, default=420.0, help="seconds for gpu")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="for gpu: only rows that have this in their name")
     parser.add_argument("--smoke", action="store_true", help="gpu on a processor, with tiny networks: does it work?")
     parser.add_argument("--streamdiffusion", metavar="FOLDER", help="for gpu: measure this copy of it in the same run")
     parser.add_argument("--table", type=Path, metavar="FILE", help="for gpu: write the table there, in Markdown")

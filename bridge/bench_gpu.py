@@ -35,6 +35,8 @@ COLUMNS = (
     "enter ms", "walk ms", "leave ms", "TFLOP/s", "% of peak", "GiB",
 )  # fmt: skip
 RESERVE_S = 5.0
+BUILD_S = 60.0
+"""With less than this left no build is begun."""
 MOST_S = 8.0
 """A case that is so slow has been measured well enough by then."""
 
@@ -51,11 +53,12 @@ def run(args: argparse.Namespace) -> Table:
     peaks = {dtype: bench_gpu.peak(device, dtype, *((256, 2) if args.smoke else ())) for dtype in dtypes(args)}
     report.facts |= {f"peak {dtype} TFLOP/s": f"{found:.3g}" for dtype, found in peaks.items()}
     for case in cases(args):
-        if time.monotonic() > until - RESERVE_S:
-            report.left_out.append(case.name)
+        left = until - RESERVE_S - time.monotonic()
+        if why := bench_gpu.unfit(case, device) or late(case, left):
+            report.left_out[case.name] = why
             continue
         try:
-            report.add(case.name, measure(bench, case, args, peaks[case.dtype]))
+            report.add(case.name, measure(bench, case, args, peaks[case.made], left))
             if case.engine == "compiled" and not report.peers and args.streamdiffusion:
                 report.peers = True
                 found = bench_gpu.streamdiffusion(bench.plain, case.kind, size, args.frames, args.streamdiffusion)
@@ -66,38 +69,53 @@ def run(args: argparse.Namespace) -> Table:
     return report.table
 
 
+def late(case: Case, left: float) -> str:
+    """Why there is no time for a case, `left` seconds before the end; nothing where there is."""
+    if left < 0.0:
+        return "no time"
+    return "no time for a build: see --budget and --rows" if case.engine == "tensorrt" and left < BUILD_S else ""
+
+
 def dtypes(args: argparse.Namespace) -> Sequence[Any]:
     return ("fp32",) if args.smoke else ("fp16", "bf16", "fp16-accumulate")
 
 
-def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """What is measured, what matters most first."""
+def cases(args: argparse.Namespace) -> list[Case]:
+    """What is measured, what matters most first; of that what --rows names."""
+    return [case for case in every_case(args.smoke) if args.rows in case.name]
+
+
+def every_case(smoke: bool) -> Iterator[Case]:
     from pipelines.bench_gpu import Case
 
-    if args.smoke:
+    if smoke:
         yield from (Case("tiny", engine, "fp32") for engine in ("compiled", "eager"))
         yield Case("tiny", "compiled", "fp32", steps=2, controls=1, temporal=True)
+        yield Case("tiny", "tensorrt", "fp32")
         return
     turbo = Case("sd-turbo", "compiled")
     yield from (turbo, turbo._replace(controls=1), turbo._replace(engine="eager"))
     yield from (turbo._replace(steps=2), turbo._replace(steps=4), turbo._replace(controls=2))
     yield from (turbo._replace(temporal=True), turbo._replace(controls=1, temporal=True))
-    yield from (turbo._replace(dtype="fp16-accumulate"), turbo._replace(engine="eager", controls=1))
+    yield from (turbo._replace(dtype="fp16-accumulate"), turbo._replace(engine="eager", dtype="fp16-accumulate"))
+    yield turbo._replace(engine="eager", controls=1)
     lcm = turbo._replace(kind="sd15")
     yield from (lcm._replace(steps=steps) for steps in (1, 2, 4))
     yield from (lcm._replace(engine="eager"), lcm._replace(controls=1), lcm._replace(temporal=True))
     large = turbo._replace(kind="sdxl-turbo")
     yield from (large, large._replace(engine="eager"))
     yield from (turbo._replace(dtype="bf16"), turbo._replace(engine="eager", dtype="bf16"))
+    # last, as a build takes minutes: they get what is left
+    yield from (turbo._replace(engine="tensorrt", dtype=dtype) for dtype in ("fp16", "fp8"))
 
 
-def measure(bench: Bench, case: Case, args: argparse.Namespace, peak: float) -> dict[str, float]:
-    """One row."""
+def measure(bench: Bench, case: Case, args: argparse.Namespace, peak: float, seconds: float = 0.0) -> dict[str, float]:
+    """One row. `seconds`: what a build may take."""
     from pipelines import bench_gpu
 
     pixels = np.random.default_rng(1).integers(0, 256, (bench.size, bench.size, 3), np.uint8)
     flops = bench.flops(case, pixels)
-    stream = bench.stream(case)
+    stream = bench.stream(case, seconds)
     try:
         bench_gpu.memory(bench.device)
         still = case.params()
@@ -108,6 +126,8 @@ def measure(bench: Bench, case: Case, args: argparse.Namespace, peak: float) -> 
         spans = dict(zip(("enter ms", "walk ms", "leave ms"), bench_gpu.stages(stream), strict=False))
         rate = flops * looped["frames/s"] / 1e12
         shares = {"TFLOP/s": rate, "% of peak": 100 * rate / peak, "GiB": bench_gpu.memory(bench.device)}
+        if case.made != case.dtype:
+            del shares["% of peak"]  # the peak of fp8 was not measured
         return {**looped, "moved/s": moved["frames/s"], **spans, **shares}
     finally:
         stream.close()
@@ -174,7 +194,8 @@ class Report:
         self._json, self._markdown = args.json, args.table
         self.facts = facts
         self.table: Table = {}
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
+        """Why, by the case's name."""
         self.failures: dict[str, str] = {}
         self.peers = False
 
@@ -207,5 +228,5 @@ class Report:
             cells = [f"{row[column]:.4g}" if column in row else "" for column in COLUMNS]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines += ["", *(f"- failed: {name}: {why}" for name, why in self.failures.items())]
-        lines += [f"- no time for: {name}" for name in self.left_out]
+        lines += [f"- left out: {name}: {why}" for name, why in self.left_out.items()]
         return "\n".join(lines).rstrip() + "\n"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from engines import device as devices
-from engines.base import DTypeName, Nets
+from engines.base import Build, DTypeName, Nets
+from engines.cache import EngineCache
 from engines.compiled import check_card, compiled
+from engines.errors import ModelError
 from engines.machine import Machine
 from engines.random_nets import Kind, random_control, random_nets
 from pipelines.lanes import Lanes
@@ -43,6 +48,11 @@ class Case(NamedTuple):
         return f"{self.kind}, {', '.join(extras)}, {self.engine} {self.dtype}"
 
     @property
+    def made(self) -> DTypeName:
+        """What its networks are made in before an engine compiles them, and what its share of the peak is of."""
+        return "fp16" if self.engine == "tensorrt" and self.dtype == "fp8" else self.dtype
+
+    @property
     def sampler(self) -> SamplerName:
         return "lcm" if self.kind == "sd15" else "turbo"
 
@@ -64,9 +74,10 @@ class Bench:
         self._controls: dict[str, Any] = {}
         self._flops: dict[tuple[object, ...], float] = {}
 
-    def stream(self, case: Case) -> DiffusionStream:
-        """Painted with until every kernel is chosen and, with `compiled`, the frame is recorded."""
-        dtype = devices.choose_dtype(case.dtype, self.device)
+    def stream(self, case: Case, seconds: float = 0.0) -> DiffusionStream:
+        """Painted with until every kernel is chosen and, with `compiled`, the frame is recorded. `seconds`: for
+        `tensorrt`, how long it may build. Raises ModelError where it takes longer."""
+        dtype = devices.choose_dtype(case.made, self.device)
         key = case.kind, dtype
         if self._nets is None or self._nets[0] != key:
             self._nets, self._controls = None, {}
@@ -79,6 +90,8 @@ class Bench:
             if name not in self._controls:
                 self._controls[name] = random_control(plain, number)
         nets = replace(recorded if case.engine == "compiled" else plain, controlnets=dict(self._controls))
+        if case.engine == "tensorrt":
+            nets = built(case.kind, plain, Build(self.size, self.size, device="cuda", dtype=case.dtype), seconds)
         stream = DiffusionStream(nets, (self.size, self.size), case.params(), case.sampler)
         stream.tune(case.params())
         stream.warm_up(case.params(), 4)
@@ -94,12 +107,49 @@ class Bench:
         """Floating point operations of a frame, two for each product; counted once, by eager."""
         key = case.kind, case.steps, case.controls, case.temporal
         if key not in self._flops:
-            stream = self.stream(case._replace(engine="eager"))
+            stream = self.stream(case._replace(engine="eager", dtype=case.made))
             with FlopCounterMode(display=False) as counter:
                 stream(pixels, case.params())
             stream.close()
             self._flops[key] = float(counter.get_total_flops())
         return self._flops[key]
+
+
+def unfit(case: Case, device: torch.device) -> str:
+    """Why a case can't be measured here; nothing where it can."""
+    if case.engine != "tensorrt":
+        return ""
+    from engines.tensorrt_api import installed
+    from engines.tensorrt_order import FROM
+
+    if device.type != "cuda":
+        return "TensorRT is for NVIDIA's graphics cards"
+    if not installed():
+        return "TensorRT is not installed: pip install livelatent[tensorrt]"
+    have, need = torch.cuda.get_device_capability(device), FROM.get(case.dtype, (0, 0))
+    return "" if have >= need else f"this card has compute capability {have[0]}.{have[1]}, {case.dtype} needs 8.9"
+
+
+def built(kind: Kind, nets: Nets, build: Build, seconds: float) -> Nets:
+    """`nets` as TensorRT compiles them, in a folder that goes. Raises ModelError, also where the time is over."""
+    from engines.random_folder import write_random
+    from engines.tensorrt import TensorrtEngine
+
+    over = threading.Event()
+    timer = threading.Timer(seconds, over.set)
+    timer.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="livelatent-") as folder:
+            cache = EngineCache("tensorrt")
+            cache.folder = Path(folder) / "engines"  # nobody wants networks of noise kept
+            write_random(Path(folder) / "model", kind, nets)
+            return TensorrtEngine(here=True, cache=cache, cancelled=over).load(Path(folder) / "model", build)
+    except ModelError as error:
+        raise ModelError(
+            f"no time: its build was called off after {seconds:.0f} s" if over.is_set() else str(error)
+        ) from error
+    finally:
+        timer.cancel()
 
 
 def stages(stream: DiffusionStream) -> list[float]:

@@ -11,6 +11,10 @@ import torch
 
 from bridge import bench, bench_gpu
 from bridge.cli import main
+from engines.base import Build
+from engines.eager import EagerEngine
+from engines.errors import ModelError
+from engines.random_folder import write_random
 from engines.random_nets import UNETS, random_nets
 from pipelines import bench_gpu as measured
 from pipelines.bench_gpu import Case
@@ -30,7 +34,7 @@ def test_the_small_form_measures_every_column_and_writes_it(tmp_path, capsys):
     assert main(words) == 0
     found = json.loads(file.read_text())
     assert not found["failed"]
-    assert not found["left out"]
+    assert found["left out"] == {"tiny, 1 step, tensorrt fp32": "TensorRT is for NVIDIA's graphics cards"}
     assert set(found["rows"]["tiny, 1 step, compiled fp32"]) == set(bench_gpu.COLUMNS)
     assert found["rows"]["tiny, 1 step, eager fp32"]["frames/s"] > 0.0
     assert "the times mean nothing" in table.read_text()
@@ -41,13 +45,15 @@ def test_the_small_form_measures_every_column_and_writes_it(tmp_path, capsys):
 def test_without_time_everything_is_left_out_by_name(tmp_path):
     args = arguments(budget=0.0, json=tmp_path / "gpu.json")
     assert bench_gpu.run(args) == {}
-    assert json.loads(args.json.read_text())["left out"] == [case.name for case in bench_gpu.cases(args)]
+    left = json.loads(args.json.read_text())["left out"]
+    assert list(left) == [case.name for case in bench_gpu.cases(args)]
+    assert list(left.values())[:3] == ["no time"] * 3
 
 
 def test_what_fails_is_named_and_the_rest_is_measured(tmp_path, monkeypatch):
     args = arguments(json=tmp_path / "gpu.json")
 
-    def fails(bench, case, args, peak):
+    def fails(bench, case, args, peak, seconds):
         if case.engine == "compiled":
             raise RuntimeError("no memory\nat all")
         return {"frames/s": 1.0, "p50 ms": 1.0}
@@ -118,3 +124,59 @@ def test_a_case_is_what_its_name_says():
     assert case.name == "sd15, 4 steps, 1 ControlNet, TemporalNet, compiled fp16"
     params = case.params()
     assert (params.steps, params.sampler, params.control2_source) == (4, "lcm", "previous_output")
+
+
+def test_rows_are_chosen_by_a_part_of_their_name():
+    names = [case.name for case in bench_gpu.cases(arguments(smoke=False, rows="tensorrt"))]
+    assert names == ["sd-turbo, 1 step, tensorrt fp16", "sd-turbo, 1 step, tensorrt fp8"]
+
+
+def test_what_a_card_can_not_do_is_left_out_with_the_reason(monkeypatch):
+    card, fp8 = torch.device("cuda"), Case("sd-turbo", "tensorrt", "fp8")
+    monkeypatch.setattr("engines.tensorrt_api.installed", lambda: "")
+    assert "not installed" in measured.unfit(fp8, card)
+    monkeypatch.setattr("engines.tensorrt_api.installed", lambda: "11.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    assert measured.unfit(fp8, card) == "this card has compute capability 8.6, fp8 needs 8.9"
+    assert measured.unfit(fp8._replace(dtype="fp16"), card) == ""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert measured.unfit(fp8, card) == ""
+    assert "build" in bench_gpu.late(fp8, 30.0)
+    assert bench_gpu.late(fp8, 90.0) == bench_gpu.late(fp8._replace(engine="eager"), 30.0) == ""
+
+
+def test_random_networks_are_written_as_a_model_that_engines_read(tmp_path):
+    nets = random_nets("tiny", (64, 64), torch.device("cpu"), torch.float32)
+    write_random(tmp_path / "model", "tiny", nets)
+    read = EagerEngine().load(tmp_path / "model", Build(64, 64, device="cpu", dtype="fp32"))
+    cond = read.text("neon").cond
+    assert cond[0].shape == nets.text("neon").cond[0].shape
+    x, t = torch.randn(1, *nets.latent), torch.tensor(500.0)
+    with torch.inference_mode():
+        assert torch.allclose(read.unet(x, t, cond), nets.unet(x, t, cond), atol=1e-5)
+        assert torch.allclose(read.decode(x), nets.decode(x), atol=1e-5)
+
+
+def test_tensorrt_is_built_from_random_networks_within_its_time(tmp_path, monkeypatch):
+    seen = []
+
+    class Engine:
+        def __init__(self, here, cache, cancelled) -> None:
+            assert here
+            self._cache, self._cancelled = cache, cancelled
+
+        def load(self, folder, build):
+            assert (folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+            assert self._cache.folder.parent == folder.parent
+            seen.append(build)
+            if build.dtype == "fp8":
+                assert self._cancelled.wait(60.0)
+                raise ModelError("it was called off")
+            return EagerEngine().load(folder, Build(64, 64, device="cpu", dtype="fp32"))
+
+    monkeypatch.setattr("engines.tensorrt.TensorrtEngine", Engine)
+    nets = random_nets("tiny", (64, 64), torch.device("cpu"), torch.float32)
+    assert measured.built("tiny", nets, Build(64, 64, dtype="fp16"), 60.0).latent == nets.latent
+    with pytest.raises(ModelError, match="called off after 0 s"):
+        measured.built("tiny", nets, Build(64, 64, dtype="fp8"), 0.1)
+    assert [build.dtype for build in seen] == ["fp16", "fp8"]
