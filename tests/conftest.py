@@ -51,6 +51,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("LIVELATENT_HOME", str(tmp_path_factory.mktemp("home")))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_thread_stays() -> Iterator[None]:
+    """After a file: a stream that is not closed would work on beside all that follow, and be counted by one of them."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 30
+    while left := [t.name for t in threading.enumerate() if t not in before and t.name.startswith("ll-")]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
     """After the test: no thread of ours, no shared memory segment, no child process more than before."""

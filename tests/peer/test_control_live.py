@@ -32,8 +32,10 @@ SIDE = 64
 SECONDS = 2.0
 MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
-ENOUGH = 6
+ENOUGH = 12
 """Frames at least in which units act, and LoRAs: how many of all do is the dice's and the clock's."""
+LEAST = 60
+"""Frames at least, which a busy machine paints in more than `SECONDS`."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
 IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}
 HELD = frozenset({"pause", "control1_source", "control2_source", "control3_source", "control4_source"})
@@ -165,7 +167,9 @@ def hammered(folders: tuple[Path, dict[str, Path]], seconds: float) -> None:
         asked, before, seen = encodings(live), places(live), list[Seen]()
         with Hammer(store, rows, draw) as hammer:
             end, steered, merged = time.perf_counter() + seconds, 0, 0
-            while time.perf_counter() < end or min(steered, merged) < ENOUGH or not hammer.all_moved:
+            while (
+                time.perf_counter() < end or min(steered, merged) < ENOUGH or len(seen) < LEAST or not hammer.all_moved
+            ):
                 blob, number = pack(store.snapshot()), len(seen) % len(frames)
                 seen.append(paint(live, frames, blob, number, Moment(time.perf_counter(), len(seen))))
                 steered += bool(live.knobs.mode.units)

@@ -73,23 +73,22 @@ def waits(midi: Midi, *wanted: object) -> None:
 def test_a_slider_is_touched_a_knob_is_moved_and_the_tag_unlearns_it(stage: Stage, page: Page, midi: Midi) -> None:
     assert page.eval(TAGS) == [], "nothing is marked while nobody learns"
     page.click("#learn")
-    assert page.eval(TAGS) == ["CC 7 ch 3 ×"]
+    page.wait(f"({TAGS}).join() === 'CC 7 ch 3 ×'")
     page.drag("[data-name=strength] input[type=range]", 0.6, 0.9)
     waits(midi, "strength")
     page.wait(f"({WAITING}).join() === 'strength'")
-    assert page.eval(WORDS) == "strength: move a knob or press a key"
+    page.wait(f"{WORDS} === 'strength: move a knob or press a key'")
     assert stage.store.values()["strength"] == 0.6, "a hand on it moves nothing now"
     turn(21)
     page.wait("document.querySelector('[data-name=strength] .bound')?.textContent === 'CC 21 ×'")
-    assert page.eval(WAITING) == []
-    assert page.eval(WORDS).startswith("strength is on CC 21.")
+    page.wait(f"({WAITING}).length === 0 && {WORDS}.startsWith('strength is on CC 21.')")
     assert ("ch 1 cc 21", "strength") in bound(midi)
     page.eval("document.querySelector('[data-name=steps] input').focus()")
     page.press("Enter")
     waits(midi, "steps")
     page.press("Escape")
     waits(midi)
-    assert page.eval(TAGS) == []
+    page.wait(f"({TAGS}).length === 0")
     turn(21, 76)
     turn(21, 127)
     until(lambda: stage.store.values()["strength"] == 1.0, "the knob moves it")
@@ -149,7 +148,7 @@ def test_what_waits_is_given_up_by_leaving(page: Page, midi: Midi, way: str) -> 
     else:
         page.press(way)
     waits(midi)
-    assert page.eval("document.body.classList.contains('learn')") is (way == "again")
+    page.wait(f"document.body.classList.contains('learn') === {str(way == 'again').lower()}")
     assert bound(midi) == [("ch 3 cc 7", "mix")]
 
 

@@ -76,7 +76,7 @@ def flood(seconds: float) -> str:
         lost = settle(metrics, told["sent"])
         grown, used = process.memory_info().rss - memory, process.cpu_times()
         assert grown < GROWTH
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         if lost:  # the system dropped some, maybe a last one: a slider that still stands there says so again
             say_again(control.port, told["last"])
         wait_for(lambda: {name: store.values()[name] for name in told["last"]} == pytest.approx(told["last"]))

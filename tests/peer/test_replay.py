@@ -137,8 +137,9 @@ def test_what_the_command_says_of_a_recording_that_others_have_changed(
         assert sum(1 for _ in file.decode(video=0)) >= 12
 
     lines = (folder / "frames.jsonl").read_text().splitlines(keepends=True)
-    hash_of = lines[4].split('"hash":"')[1][:16]
-    lines[4] = lines[4].replace(hash_of, "0" * 16)
+    (at,) = (i for i, line in enumerate(lines) if '"n":3,' in line and '"hash":""' not in line)
+    hash_of = lines[at].split('"hash":"')[1][:16]
+    lines[at] = lines[at].replace(hash_of, "0" * 16)
     (folder / "frames.jsonl").write_text("".join(lines))
     status, said = replay()
     assert status == 1
@@ -169,7 +170,8 @@ def test_recording_from_the_first_picture_and_to_the_end_of_the_run(start: Calla
     run.close()
     (folder,) = (paths.home() / "recordings").iterdir()
     entries = [one.entry for one in Tape(folder)]
-    assert len(list((folder / "picture").iterdir())) == len(entries) >= 5
+    shown = [entry for entry in entries if not entry.line.unseen]
+    assert len(list((folder / "picture").iterdir())) == len(shown) >= 5
     assert not unequal(list(Replay(Tape(folder))))
 
 

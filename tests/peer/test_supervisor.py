@@ -114,8 +114,9 @@ def test_a_stopped_painter_is_replaced_within_about_a_second(stage: Stage) -> No
 def test_a_painter_that_hangs_in_a_frame_says_where(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.start(stage.spec(stall_after=10))
     stage.until(lambda: stage.metrics.get("worker.stalls") >= 1)
-    stage.until(lambda: "was here" in caplog.text)
-    assert "fake.py" in caplog.text, "no stack in the log"
+    # One that gets no processor before it is killed says nothing; its successors hang in the same place.
+    stage.until(lambda: "fake.py" in caplog.text)
+    assert "was here" in caplog.text
 
 
 def test_a_crash_loop_ends_and_a_restart_command_begins_anew(stage: Stage) -> None:

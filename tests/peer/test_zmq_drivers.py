@@ -174,8 +174,9 @@ def test_a_killed_sender_is_noticed_and_its_successor_followed(context, source, 
         child.wait(60)
         while source.read(0.2) is not None:
             pass
-    until(lambda: not source.read(0.1) and context.metrics.get("source.stale"), "staleness")
-    assert "0 connections: 32x16 rgb8, silent for" in source.describe()
+    said = "0 connections: 32x16 rgb8, silent for"
+    until(lambda: not source.read(0.1) and said in source.describe(), "staleness")
+    assert context.metrics.get("source.stale")
 
 
 def test_a_slow_reader_gets_the_newest_frame_and_no_backlog(source, address, plain):
