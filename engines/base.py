@@ -123,6 +123,24 @@ def ahead_of(net: object) -> Ahead | None:
     return found
 
 
+class Outer(NamedTuple):
+    """A denoiser's outermost level, which can be computed without those below it."""
+
+    state: tuple[int, int, int]
+    """C, h, w of what they hand to it."""
+    residuals: int
+    """So many it takes of a ControlNet's, the first ones."""
+
+
+class Deep(NamedTuple):
+    """What the levels below the outermost one say, at one step of one frame."""
+
+    kept: Tensor
+    """[B, C, h, w] in the engine's precision, as `Nets.outer` says."""
+    fresh: bool
+    """Whether they are computed now and what they say is left in `kept`; else it is taken from there."""
+
+
 class UNet(Protocol):
     """The denoiser. B is 1, or 2 for guidance by a doubled batch."""
 
@@ -137,12 +155,14 @@ class UNet(Protocol):
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
+        deep: Deep | None = None,
     ) -> Tensor:
         """x [B, C, h, w] fp32 and t, 0-dim fp32, to [B, C, h, w] fp32 of the model's own prediction type.
 
         cond: what `TextNet` gave, each with B rows. guidance: 0-dim fp32, for a network that was distilled to take the
         guidance scale as an input. residuals: a ControlNet's, down blocks first, the middle block's last.
         image: what an ImageAdapter of the same model made of a picture; only given where the engine loads those.
+        deep: only given where `Nets.outer` is; what is not fresh needs only as many residuals as that says.
         One that `ahead_of` knows also takes `known`, by name: what that gave for this step and these prompts.
         """
         ...
@@ -185,9 +205,13 @@ class ControlNet(Protocol):
         """The hint, fp32 [1, channels, H, W] in 0..1, as the network uses it: once a frame, for all its steps."""
         ...
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+    def __call__(
+        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, outer: bool = False
+    ) -> tuple[Tensor, ...]:
         """x, t, cond as the denoiser gets them and `hint` from `embed`, to residuals as the denoiser takes them.
-        `known`: as the denoiser's."""
+
+        `outer`: those that its outermost level takes are enough. `known`: as the denoiser's.
+        """
         ...
 
 
@@ -285,6 +309,8 @@ class Nets:
     """For people: device, precision, autoencoder."""
     residuals: tuple[tuple[int, int, int], ...] = ()
     """C, h, w of each residual that the UNet takes, the middle block's last."""
+    outer: Outer | None = None
+    """None where all levels are computed in every frame."""
     load_control: Callable[[Path], ControlNet] | None = None
     """Load the ControlNet in a folder, beside the running stream. Raises ModelError if it does not fit this UNet."""
     controlnets: dict[str, ControlNet] = field(default_factory=dict)

@@ -49,7 +49,8 @@ def compiled(nets: Nets, machine: Machine) -> Nets:
     aside = Aside(machine)
     if nets.device.type == "cuda":
         tune_card()
-    joins(nets.unet.net, aside)
+    for net in filter(None, (nets.unet.net, nets.unet.outer)):
+        joins(net, aside)
     return replace(nets, machine=machine, aside=aside, described=f"{nets.described}, recorded")
 
 

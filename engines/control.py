@@ -15,6 +15,7 @@ from torch import Tensor
 from engines.base import Ahead, Known, NetSpec, Reads, TensorSpec
 from engines.errors import ModelError, first_line
 from engines.idle import leave_out
+from engines.outer import LAYERS, outer_control
 from engines.weights import CLASSES, check_net
 
 Shape = tuple[int, int, int]
@@ -34,6 +35,8 @@ class EagerControlNet:
         net.controlnet_cond_embedding = torch.nn.Identity()
         net.register_to_config(controlnet_conditioning_channel_order="rgb")
         self._pooled = net.config.addition_embed_type == "text_time"
+        layers = net.config.get("layers_per_block", LAYERS)
+        self._outer = outer_control(net, 1 + (layers if isinstance(layers, int) else layers[0]))
 
     def embed(self, hint: Tensor) -> Tensor:
         """fp32 [1, channels, H, W] in 0..1 to the network's own [1, C, h, w]."""
@@ -48,12 +51,19 @@ class EagerControlNet:
         return self
 
     def __call__(
-        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, known: Known | None = None
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        hint: Tensor,
+        outer: bool = False,
+        known: Known | None = None,
     ) -> tuple[Tensor, ...]:
         """Residuals, the middle block's last: [B, C, h, w] each, in the engine's precision."""
         if known is None and self.ahead is not None:
             known = self.ahead(t, cond)
-        down, middle = self.net(
+        net = self._outer if outer else self.net
+        down, middle = net(
             x.to(self._dtype),
             t,
             cond[0],
@@ -63,7 +73,7 @@ class EagerControlNet:
             added_cond_kwargs={"text_embeds": cond[1], "time_ids": cond[2]} if self._pooled else None,
             return_dict=False,
         )
-        return (*down, middle)
+        return tuple(down) if outer else (*down, middle)
 
 
 class ControlLoader:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from engines import device as devices
 from engines import lora
-from engines.base import Ahead, Build, ImagePrompt, Known, Nets, NetSpec, Reads, TensorSpec
+from engines.base import Ahead, Build, Deep, ImagePrompt, Known, Nets, NetSpec, Reads, TensorSpec
 from engines.control import ControlLoader, residual_shapes
 from engines.errors import ModelError, first_line
 from engines.fold import fold_codec
 from engines.ipadapter import AdapterLoader
+from engines.outer import Ear, outer_of, outer_unet
 from engines.text import ClipText
 from engines.weights import check_folder, check_net, read_json
 
@@ -43,6 +44,9 @@ class EagerUNet:
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
         self.net, self.dtype, self.spec = net, dtype, spec
         self.ahead: Ahead | None = None
+        self.outer: Any = outer_unet(net) if outer_of(net.config, (0, 0, 0)) else None
+        """Its outermost level, over the same weights."""
+        self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         if self.guidance_dim:
             half = self.guidance_dim // 2
@@ -56,14 +60,43 @@ class EagerUNet:
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
+        deep: Deep | None = None,
         known: Known | None = None,
     ) -> Tensor:
+        if deep is None:
+            return self._run(self.net, x, t, cond, guidance, residuals, image, known)
+        if not deep.fresh:
+            return self.from_deep(deep.kept, x, t, cond, guidance, residuals, image, known)
+        out, state = self.with_deep(x, t, cond, guidance, residuals, image, known)
+        deep.kept.copy_(state)
+        return out
+
+    def with_deep(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """As a call, and what the outermost level is handed on its way, [B, C, h, w]."""
+        with Ear(self.net) as ear:
+            out = self._run(self.net, *inputs)
+        return out, ear.heard
+
+    def from_deep(
+        self, state: Tensor, x: Tensor, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (), image: ImagePrompt | None = None, known: Known | None = None,
+    ) -> Tensor:  # fmt: skip
+        """As a call, by the outermost level alone, which is handed `state`."""
+        self.outer.mid_block.state = state
+        return self._run(
+            self.outer, x, t, cond, guidance, (*residuals, self._nothing) if residuals else (), image, known
+        )
+
+    def _run(
+        self, net: Any, x: Tensor, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (), image: ImagePrompt | None = None, known: Known | None = None,
+    ) -> Tensor:  # fmt: skip
         if known is None and self.ahead is not None:
             known = self.ahead(t, cond, guidance)
         told = known.time if known is not None else self._guidance(guidance)
         reads = Reads(known.text if known is not None else (), image)
         added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
-        out = self.net(
+        out = net(
             x.to(self.dtype),
             t,
             cond[0],
@@ -166,6 +199,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         dtype=dtype,
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}",
         residuals=residuals,
+        outer=outer_of(unet.config, latent),
         load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype, foresees=True),
         loras=loras,
         load_image=AdapterLoader(looks, device, dtype),

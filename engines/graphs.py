@@ -15,6 +15,7 @@ from engines.base import NetSpec, TensorSpec
 from engines.control import EagerControlNet, residual_shapes
 from engines.eager import EagerUNet, Modules, coders
 from engines.fold import fold_codec
+from engines.outer import outer_of
 from engines.text import ClipText
 
 
@@ -37,9 +38,27 @@ class UNetGraph(nn.Module):
         self.net, self._call, self._cond, self._guided = net, unet, cond, guided
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
+        return self._call(x, t, *self._sorted(more))
+
+    def _sorted(self, more: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
+        """cond, guidance and what comes after."""
         cond, rest = more[: self._cond], more[self._cond :]
-        guidance, residuals = (rest[0], rest[1:]) if self._guided else (None, rest)
-        return self._call(x, t, cond, guidance, residuals)
+        return (cond, rest[0], rest[1:]) if self._guided else (cond, None, rest)
+
+
+class DeepGraph(UNetGraph):
+    """As UNetGraph; to that and to what the outermost level is handed, [1, C, h, w]."""
+
+    def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self._call.with_deep(x, t, *self._sorted(more))
+
+
+class OuterGraph(UNetGraph):
+    """As UNetGraph, with what the outermost level is handed before the residuals, which are those that it takes."""
+
+    def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
+        cond, guidance, (state, *residuals) = self._sorted(more)
+        return self._call.from_deep(state, x, t, cond, guidance, residuals)
 
 
 class ControlGraph(nn.Module):
@@ -88,6 +107,25 @@ def unet_graph(found: Modules, cond: Sequence[TensorSpec]) -> Graph:
         inputs[f"residual{i}"] = _noise(1, *shape).to(dtype)
     module = UNetGraph(unet, found.unet, len(cond), bool(unet.guidance_dim))
     return Graph(module, inputs, ("out",))
+
+
+def deep_graphs(found: Modules, cond: Sequence[TensorSpec]) -> dict[str, Graph]:
+    """`unet`, which also gives what its outermost level is handed, and `outer`, that level alone. Where there is none,
+    `unet` as it is."""
+    whole, outer = unet_graph(found, cond), outer_of(found.unet.config, found.latent)
+    if outer is None:
+        return {"unet": whole}
+    unet, guided = (
+        EagerUNet(found.unet, found.unet.dtype, NetSpec((), (), torch.device("cpu"))),
+        "guidance" in whole.inputs,
+    )
+    kept = {name: value for name, value in whole.inputs.items() if not name.startswith("residual")}
+    kept["deep"] = _noise(1, *outer.state).to(found.unet.dtype)
+    kept |= {name: whole.inputs[name] for name in (f"residual{i}" for i in range(outer.residuals))}
+    return {
+        "unet": Graph(DeepGraph(unet, found.unet, len(cond), guided), whole.inputs, ("out", "deep")),
+        "outer": Graph(OuterGraph(unet, unet.outer, len(cond), guided), kept, ("out",)),
+    }
 
 
 def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) -> dict[str, Graph]:

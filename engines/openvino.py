@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 
 from engines import device as devices
-from engines.base import Build, ImagePrompt, Nets, NetSpec, TensorSpec
+from engines.base import Build, Deep, ImagePrompt, Nets, NetSpec, Outer, TensorSpec
 from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
 from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
+from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
-FORMAT = 1
+FORMAT = 2
 """Of what is in the cache: another number for other graphs."""
 CPU = torch.device("cpu")
 
@@ -88,8 +89,9 @@ class OpenvinoNet:
 class OpenvinoUNet:
     """Implements engines.base.UNet."""
 
-    def __init__(self, program: Program, spec: NetSpec, guided: bool) -> None:
-        self._program, self.spec, self._guided = program, spec, guided
+    def __init__(self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None) -> None:
+        """`outer`: its outermost level alone."""
+        self._program, self.spec, self._guided, self._outer = program, spec, guided, outer
         self._off = torch.ones(1)
 
     def __call__(
@@ -100,13 +102,28 @@ class OpenvinoUNet:
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
+        deep: Deep | None = None,
     ) -> Tensor:
         assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
         more = (self._off if guidance is None else guidance,) if self._guided else ()
         rows = [
-            self._program(x[i : i + 1], t, *_row(cond, i), *more, *_row(residuals, i))[0] for i in range(x.shape[0])
+            self._row(x[i : i + 1], t, [*_row(cond, i), *more], _row(residuals, i), deep, i) for i in range(x.shape[0])
         ]
         return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def _row(
+        self, x: Tensor, t: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int
+    ) -> Tensor:
+        """Row `i` of a batch."""
+        if deep is None:
+            return self._program(x, t, *told, *residuals)[0]
+        kept = deep.kept[i : i + 1]
+        if deep.fresh:
+            out, state = self._program(x, t, *told, *residuals)
+            kept.copy_(state)
+            return out
+        assert self._outer is not None, "a frame asks for the outermost level of a denoiser that has none"
+        return self._outer(x, t, *told, kept, *residuals)[0]
 
 
 class OpenvinoControlNet:
@@ -118,7 +135,9 @@ class OpenvinoControlNet:
     def embed(self, hint: Tensor) -> Tensor:
         return self._embed(hint)[0]
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+    def __call__(
+        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, outer: bool = False
+    ) -> tuple[Tensor, ...]:
         rows = [self._control(x[i : i + 1], t, *_row(cond, i), hint) for i in range(x.shape[0])]
         return tuple(rows[0]) if len(rows) == 1 else tuple(map(torch.cat, zip(*rows, strict=True)))
 
@@ -153,7 +172,9 @@ class OpenvinoEngine:
         loras = [[weights_of([path]), weight] for path, weight in build.loras]
         unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras)
         codec = [name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ("e", "d")]
-        return {"unet": unet, "encode": codec[0], "decode": codec[1]}
+        outer = _outer(folder, (0, 0, 0))
+        parts = {"outer": name_of(FORMAT, "outer", device.facts(), sizes, weights_of([folder / "unet"]), loras)}
+        return {"unet": unet, "encode": codec[0], "decode": codec[1], **(parts if outer else {})}
 
     def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> dict[str, tuple[Program, Entry]]:
         """The programs of these names, compiled now."""
@@ -192,7 +213,9 @@ class OpenvinoEngine:
         hidden = TensorSpec("latent", (1, *latent), torch.float32)
         residuals = tuple((c, h, w) for c, h, w in notes["residuals"])
         return Nets(
-            unet=OpenvinoUNet(found["unet"][0], unet_spec(latent, text, CPU), notes["guided"]),
+            unet=OpenvinoUNet(
+                found["unet"][0], unet_spec(latent, text, CPU), notes["guided"], found.get("outer", (None,))[0]
+            ),
             encode=OpenvinoNet(found["encode"][0], NetSpec((picture,), (hidden,), CPU)),
             decode=OpenvinoNet(found["decode"][0], NetSpec((hidden,), (picture,), CPU)),
             text=text,
@@ -203,6 +226,7 @@ class OpenvinoEngine:
             dtype=torch.float32,
             described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
             residuals=residuals,
+            outer=_outer(folder, latent),
             threads=1
             if device.name == "CPU"
             else 0,  # others of torch's would wait for cores that OpenVINO's still hold
@@ -225,6 +249,10 @@ class OpenvinoEngine:
         channels = int(found["control"][1].notes["channels"])
         spec = NetSpec((x, t, *rest), outputs, CPU)
         return OpenvinoControlNet(found["embed"][0], found["control"][0], spec, channels)
+
+
+def _outer(folder: Path, latent: tuple[int, int, int]) -> Outer | None:
+    return outer_of(read_json(folder / "unet" / "config.json", "unet/config.json"), latent)
 
 
 def _shapes(text: ClipText) -> list[tuple[str, list[int]]]:

@@ -23,7 +23,7 @@ from engines.cache import EngineCache
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
-from engines.graphs import Graph, codec_graphs, control_graphs, unet_graph
+from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
 from engines.weights import check_folder
@@ -62,7 +62,7 @@ def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
         with sentences(order.folder), torch.inference_mode():
             found = load_modules(order.folder, order.build, variants, cpu, torch.float32)
             size = order.build.height, order.build.width
-            unet = unet_graph(found, cond)
+            unet = deep_graphs(found, cond)
             notes = {
                 "latent": found.latent,
                 "guided": bool(found.unet.config.time_cond_proj_dim),
@@ -70,10 +70,14 @@ def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
                 "residuals": residual_shapes(found.unet.config, found.latent),
                 "wide": bool(found.vae.config.get("force_upcast", False)),
             }
-            graphs = {"unet": unet, **codec_graphs(found, size, folded=True)}
+            graphs = {**unet, **codec_graphs(found, size, folded=True)}
     for part in list(graphs):
         graph = graphs.pop(part)  # its torch weights go as soon as OpenVINO has its own
-        precision = "f32" if notes.get("wide") and device.precision == "f16" and part != "unet" else device.precision
+        precision = (
+            "f32"
+            if notes.get("wide") and device.precision == "f16" and part not in ("unet", "outer")
+            else device.precision
+        )
         _keep(part, graph, precision, notes, order, device, cache)
 
 

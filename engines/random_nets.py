@@ -11,6 +11,7 @@ import torch
 from engines.base import Nets, NetSpec, TensorSpec, Text
 from engines.control import EagerControlNet, residual_shapes
 from engines.eager import EagerNet, EagerUNet, coders
+from engines.outer import outer_of
 
 Kind = Literal["sd15", "sd-turbo", "sdxl-turbo", "tiny"]
 _THREE_AND_ONE = {
@@ -101,6 +102,7 @@ def random_nets(kind: Kind, size: tuple[int, int], device: torch.device, dtype: 
         dtype=dtype,
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}, random weights",
         residuals=residual_shapes(unet.config, latent),
+        outer=outer_of(unet.config, latent),
     )
 
 

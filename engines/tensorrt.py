@@ -16,7 +16,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engines.base import Adapters, Build, ImagePrompt, Nets, NetSpec, TensorSpec
+from engines.base import Adapters, Build, Deep, ImagePrompt, Nets, NetSpec, TensorSpec
 from engines.cache import EngineCache, Entry
 from engines.eager import load_text, sentences, unet_spec
 from engines.errand import send
@@ -58,6 +58,7 @@ class TensorrtUNet:
         guidance: Tensor | None = None,
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
+        deep: Deep | None = None,
     ) -> Tensor:
         assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
         more = (self._off if guidance is None else guidance,) if self._guided else ()
@@ -73,7 +74,9 @@ class TensorrtControlNet:
     def embed(self, hint: Tensor) -> Tensor:
         return self._embed(hint)[0]
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor) -> tuple[Tensor, ...]:
+    def __call__(
+        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, outer: bool = False
+    ) -> tuple[Tensor, ...]:
         return tuple(self._control(x, t, *cond, hint))
 
 

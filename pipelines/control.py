@@ -58,11 +58,13 @@ def prepare_hints(
     return hints
 
 
-def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
+def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamState) -> Denoise:
     """The UNet with the sum of what every unit adds to it, and the picture that it reads beside the text.
 
-    ControlNets read the text alone: no image adapter is trained into them.
+    ControlNets read the text alone: no image adapter is trained into them. Where what its deep levels said is kept, the
+    UNet's outermost level runs alone, and so much of each ControlNet as that takes.
     """
+    mode = knobs.mode
 
     def denoise(x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
         t: Tensor = knobs.levels.t[i]
@@ -71,19 +73,22 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs) -> Denoise:
             for hint in hints:
                 if hint.unit.steps[i]:
                     total = _sum(total, _residuals(nets, hint, x, i, cond, knobs))
-        image = knobs.image.look(knobs.mode.image, x.shape[0])
+        image = knobs.image.look(mode.image, x.shape[0])
+        deep = state.deep.at(nets, mode.deep, i, x.shape[0])
         known = knobs.foreknown.look(nets.unet, i, x, knobs)
-        return nets.unet(x, t, cond, guidance, total, *image, **known)
+        return nets.unet(x, t, cond, guidance, total, image, deep, **known)
 
     return denoise
 
 
 def _residuals(nets: Nets, hint: Hint, x: Tensor, i: int, cond: Sequence[Tensor], knobs: Knobs) -> tuple[Tensor, ...]:
     net = nets.controlnets[hint.unit.net]
-    found = net(x, knobs.levels.t[i], cond, hint.embedded, **knobs.foreknown.look(net, i, x, knobs))
-    scales = knobs.units.scales(hint.unit.number, x.shape[0])
+    outer = nets.outer.residuals if nets.outer is not None and knobs.mode.deep == "kept" else None
+    known = knobs.foreknown.look(net, i, x, knobs)
+    found = net(x, knobs.levels.t[i], cond, hint.embedded, outer is not None, **known)[:outer]
+    scales = knobs.units.scales(hint.unit.number, x.shape[0])[:outer]
     scaled = tuple(residual * scale for residual, scale in zip(found, scales, strict=True))
-    return tuple(a * mask for a, mask in zip(scaled, hint.masks, strict=True)) if hint.masks else scaled
+    return tuple(a * mask for a, mask in zip(scaled, hint.masks[:outer], strict=True)) if hint.masks else scaled
 
 
 def _sum(total: tuple[Tensor, ...], more: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

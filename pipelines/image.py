@@ -102,11 +102,11 @@ class ImageKnobs:
         """Whether the denoiser has such blocks."""
         return self._adapter is None or any(self._adapter.blocks(blocks))
 
-    def look(self, mode: ImageMode | None, batch: int) -> tuple[ImagePrompt, ...]:
-        """What the denoiser reads in this frame: one or none. `batch`: 1 for the prompt's side, 2 for both."""
+    def look(self, mode: ImageMode | None, batch: int) -> ImagePrompt | None:
+        """What the denoiser reads in this frame, if anything. `batch`: 1 for the prompt's side, 2 for both."""
         if mode is None or self._adapter is None or self._rows is None:
-            return ()
+            return None
         key = (batch, mode.blocks)
         if key not in self._views:
             self._views[key] = self._adapter.prompt(self._rows[2 - batch :], self._scale, mode.blocks)
-        return (self._views[key],)
+        return self._views[key]

@@ -10,7 +10,7 @@ from pipelines.control import controlled, prepare_hints
 from pipelines.guard import guard
 from pipelines.guidance import guided
 from pipelines.knobs import Knobs
-from pipelines.past import begin, coloured, glance, noises, recall, remember, steadied
+from pipelines.past import begin, coloured, glance, noises, recall, refreshed, remember, steadied
 from pipelines.prepare import finish, prepare, to_bytes
 from pipelines.sampling import SAMPLERS
 from pipelines.stages import Hand, at_once
@@ -38,11 +38,12 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Han
     x0 = begin(source, latent, past, params, state, nets)
     x = params.start_alpha * x0 + params.start_sigma * noise[0]
     hints = prepare_hints(frame, source, past, params, state, nets)
-    model = guided(controlled(nets, hints, params), x0, params)  # x, i -> x0, eps
+    model = guided(controlled(nets, hints, params, state), x0, params)  # x, i -> x0, eps
     x0 = remember(SAMPLERS[mode.sampler](model, x, params.levels, noise), params, state)
 
     x0, source, numbers = hand(x0, source, params.numbers)
     params = params.over(numbers)
     image = coloured(nets.decode(x0), source, past, params, state)
     image = steadied(guard(image, source, state), source, past, params, state)
+    image = refreshed(image, source, past, params, state)
     return finish(image, source, params.mix)

@@ -26,10 +26,13 @@ from pipelines.schedule import MAX_STEPS, Levels, NoiseSchedule, SamplerName
 from pipelines.temporal import Temporal, temporal
 from pipelines.units import Turn, UnitKnobs, UnitMode
 
+DeepMode = Literal["off", "fresh", "kept"]
+"""Every level computed and nothing kept; computed and kept; or taken from the last frame that was fresh."""
 Work = Literal["img2img", "txt2img", "bypass"]
 _SCALARS = (
     *("start_alpha", "start_sigma", "guidance", "delta", "mix"),
     *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_speed"),
+    *("refresh_threshold", "refresh_max_age"),
 )
 _SCALAR_ROWS = -(-len(_SCALARS) // MAX_STEPS)
 
@@ -53,6 +56,8 @@ class Mode(NamedTuple):
     """The control unit whose hint is kept to be looked at; 0 for none."""
     image: ImageMode | None = None
     """The picture that is a prompt."""
+    deep: DeepMode = "off"
+    """Whether the denoiser's deep levels are computed, and kept for the frames that follow."""
 
     @property
     def looks_back(self) -> bool:
@@ -117,6 +122,7 @@ class Knobs:
         self.feedback, self.smoothing = scalars["feedback"], scalars["smoothing"]
         self.colour_amount, self.cut_sensitivity = scalars["colour_amount"], scalars["cut_sensitivity"]
         self.noise_speed = scalars["noise_speed"]
+        self.refresh_threshold, self.refresh_max_age = scalars["refresh_threshold"], scalars["refresh_max_age"]
 
     def over(self, numbers: Tensor) -> Knobs:
         """These knobs, their scalars read from `numbers`, a copy of `self.numbers`."""
@@ -198,6 +204,7 @@ class Knobs:
             *(*start, self._guidance, params.delta, params.mix),
             *(params.feedback, params.smoothing, params.colour_amount, params.cut_sensitivity),
             1.0 if params.noise_mode == "frame" else params.noise_speed,
+            *(params.refresh_threshold, params.refresh_max_age),
         )
         host = self._host.numpy()
         host[: len(levels), : mode.steps] = np.asarray(levels)
@@ -207,4 +214,5 @@ class Knobs:
 _LIVE = (
     *("strength", "eta", "guidance", "guidance_mode", "delta", "mix"),
     *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_mode", "noise_speed"),
+    *("refresh_threshold", "refresh_max_age"),
 )

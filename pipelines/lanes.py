@@ -149,7 +149,8 @@ class Lanes:
             recorded = self._recorded(key_of(knobs, nets, parts), parts, frame, knobs, state, nets)
         self._foresee(recorded, knobs, nets)
         holds = recorded is not None or knobs.mode.work == "bypass"
-        self._shown = Shown(knobs.mode, recorded) if holds else None
+        if knobs.mode.deep != "kept":  # more of those would need the whole frame before them
+            self._shown = Shown(knobs.mode, recorded) if holds else None
         host, numbers, lent = self._target()
         try:
             if recorded is None:

@@ -209,6 +209,14 @@ class Params(_NumberedRows, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     similarity_max_skip: Annotated[int, Row("coherence", "live", 1, 1000, "frames", jumps=True)] = 10
     """After so many frames in a row that were not painted, one is."""
 
+    refresh_threshold: Annotated[float, Row("coherence", "live", 0, 64, "levels", "square")] = 0.0
+    """Where the input changed by less, the pixels on show stay; 0 shows each picture as it is painted."""
+    refresh_max_age: Annotated[int, Row("coherence", "live", 1, 10000, "frames", jumps=True)] = 120
+    """After so many frames a block is shown anew, whether it moved or not."""
+    reuse_deep: Annotated[int, Row("coherence", "live", 0, 30, "frames", jumps=True)] = 0
+    """For so many frames what the denoiser's deep levels said is kept and its outermost level alone is computed, which
+    is faster; 0 computes everything."""
+
     ip_on: Annotated[bool, Row("image prompt", "live")] = False
     """Let a picture be a prompt beside the text; off costs nothing, and its model stays loaded."""
     ip_model: Annotated[str, Row("image prompt", "encode", ids="ipadapters")] = NO_ADAPTER

@@ -130,3 +130,11 @@ def steadied(image: Tensor, source: Tensor, past: Past, knobs: Knobs, state: Str
         shown = smooth(image, state.shown, knobs.smoothing, stillness(past.source, source) * past.known)
     state.shown.copy_(shown)
     return shown
+
+
+def refreshed(image: Tensor, source: Tensor, past: Past, knobs: Knobs, state: StreamState) -> Tensor:
+    """`image`, [1, 3, H, W] in [-1, 1], where the input moved; what was shown before elsewhere."""
+    if not knobs.mode.temporal.refresh:
+        return image
+    assert state.refresh is not None
+    return state.refresh(image, source, past.known, knobs.refresh_threshold, knobs.refresh_max_age)

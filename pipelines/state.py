@@ -8,7 +8,9 @@ from pipelines.carry import CarriedHint
 from pipelines.coherence.cut import CutDetector
 from pipelines.coherence.match import ColourMatch
 from pipelines.coherence.noise import MovingNoise, TravellingNoise
+from pipelines.coherence.refresh import Refresh
 from pipelines.knobs import Knobs, Mode
+from pipelines.reuse import DeepStates
 from pipelines.temporal import Colours
 
 NUMBERS = 3
@@ -57,6 +59,9 @@ class StreamState:
         self.moving: MovingNoise | None = None
         """Made when it is first used."""
         self._begun: tuple[object, ...] = ()
+        self.deep = DeepStates()
+        self.refresh: Refresh | None = None
+        """Made when it is first used."""
         self.hints: dict[tuple[int, tuple[int, int], bool], CarriedHint] = {}
         """By `UnitMode.memory`: what networks saw that do not look at every frame. Kept, since a captured frame of that
         size may be played again."""
@@ -72,6 +77,8 @@ class StreamState:
             channels, height, width = self._latent
             most = (len(knobs.noise), channels, height, width)
             self.moving = MovingNoise(most, self._device, cells=4 if channels <= 8 else 2)
+        if mode.temporal.refresh and self.refresh is None:
+            self.refresh = Refresh(mode.size, self._device)
 
     def follow(self, before: Mode, knobs: Knobs) -> None:
         """Between frames, on the host: be ready for `knobs.mode`, where the frame before had `before`."""
@@ -87,6 +94,8 @@ class StreamState:
             self._refer(now.temporal.colours)
         if now.temporal.noise != "fixed":
             self._begin_noise(now, knobs)
+        if self.refresh is not None and not before.temporal.refresh:
+            self.refresh.forget()
 
     def capture(self, colours: Colours | None) -> None:
         """Between frames, on the host: catch the colours of the last picture."""

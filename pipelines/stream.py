@@ -23,7 +23,8 @@ from pipelines.own import OwnPictures
 from pipelines.painter import Painter, Whole, painter
 from pipelines.params import Params
 from pipelines.prompt import Manner, Prompter
-from pipelines.rest import Rest
+from pipelines.rest import Rest, Settled
+from pipelines.reuse import Reuse, told
 from pipelines.schedule import SamplerName
 from pipelines.spec import Moment, Overtaken, Places, StreamSpec
 from pipelines.start import start
@@ -66,7 +67,8 @@ class DiffusionStream:
         """Of each frame that was begun whether a hint can be looked at; None where the last picture is held."""
         self._down = Transfer(nets.device)
         self._own = OwnPictures(nets.device, self.knobs.units.own)
-        self._rest = Rest()
+        self._rest, self._settled = Rest(), Settled()
+        self.reuse = Reuse()
         self._last: Pixels | None = None
         self._fades = self._shows = self._captured = self._take = 0
         self._counts: Sequence[float] = [0.0, 0.0, 0.0]
@@ -175,7 +177,8 @@ class DiffusionStream:
         self.image.follow(params, self._moment.seconds)
         self._choose_engine(acting, params)
         held, seen = self._counts[0], self.knobs.image.changes
-        rests = self._rest(pixels, params, self._fades, self._shows, held, seen, self.unitnets.loaded, acting)
+        others = (self._fades, self._shows, held, seen, self.unitnets.loaded, acting)
+        rests = self._rest(pixels, params, *others)
         if rests and not self._held and (self._last is not None or self._begun):
             return False
         if not params.bypass:
@@ -187,7 +190,10 @@ class DiffusionStream:
             raise
         self._choose(params, frame)
         self.knobs.units.beside.collect()
-        self.turn(params, pixels.shape)
+        self.turn(params, pixels.shape, pixels, acting)
+        stirred = params.refresh_threshold > 0.0 and self._settled(params, told(self.knobs.mode), *others)
+        if stirred and self.state.refresh is not None:
+            self.state.refresh.forget()  # what people steer is to be seen at once, everywhere
         self.painter.paint(frame, self.knobs, self.state, self.nets)
         self.unitnets.look_beside(self.state)
         if params.colour_capture != self._captured:
@@ -205,15 +211,22 @@ class DiffusionStream:
         with self.painter.between():
             return self._down.down(self.state.hint, ())[0]
 
-    def turn(self, params: Params, source: tuple[int, ...]) -> None:
-        """Bring numbers, mode and memories to `params`, for an input of shape `source`."""
+    def turn(self, params: Params, source: tuple[int, ...], pixels: Pixels | None = None, acting: Acting = ()) -> None:
+        """Bring numbers, mode and memories to `params`, for an input of shape `source`. Without its `pixels` all levels
+        of the denoiser are computed."""
         before = self.knobs.mode
         self.knobs.turn(params, source)
+        if pixels is not None:
+            others = (acting, self._fades, self.unitnets.loaded, self._counts[0])
+            self.knobs.mode = self.reuse.planned(self.knobs.mode, pixels, params, self.nets, *others)
+            self.state.deep.make(self.nets, self.knobs.mode)
         held = self.painter.hold(self.knobs, self.state, self.nets)
         self._held = held is not None
         if held is not None:
+            self.reuse.missed(self.knobs.mode)
             self.knobs.hold(held, params)
-        if self.knobs.mode != before or self.knobs.mode.looks_back:
+        now = self.knobs.mode
+        if now._replace(deep=before.deep) != before or now.looks_back:
             self.painter.settle()
         self.state.follow(before, self.knobs)
 
@@ -311,6 +324,7 @@ class DiffusionStream:
             self.state.reset()
         self._own.reset()
         self.knobs.units.forget()
+        self.reuse.forget()
         self.image.reset()
         self._rest.reset()
         self._last, self._captured = None, 0
@@ -320,6 +334,7 @@ class DiffusionStream:
         self.painter.settle()
         self.state.begin_anew(self.knobs.mode.temporal.colours)
         self.knobs.units.forget()
+        self.reuse.forget()
         self._rest.reset()
 
     def took(self, params: Params) -> Mapping[str, object]:
@@ -336,6 +351,7 @@ class DiffusionStream:
         """Telemetry; from any thread, waits for nothing."""
         held, cuts, difference = self._counts
         why = (self._upgrade.note if self._upgrade else "") or self.engine_note
+        why = "; ".join(filter(None, (why, self.reuse.note)))
         return {
             "device": self.nets.described,
             "engine.failed": (self._upgrade.failed if self._upgrade else "") or self.painter.failed,

@@ -30,6 +30,8 @@ class Temporal(NamedTuple):
     noise: MovingNoiseMode = "fixed"
     smoothing: Smoothing = "off"
     colours: Colours | None = None
+    refresh: bool = False
+    """Whether what stands still keeps its pixels."""
 
     @property
     def follows(self) -> bool:
@@ -45,7 +47,10 @@ class Temporal(NamedTuple):
     def looks_back(self) -> bool:
         """Whether it needs the frame before, or to know whether there is one of the same scene."""
         return (
-            self.follows or self.smoothing != "off" or (self.colours is not None and self.colours.reference == "first")
+            self.follows
+            or self.smoothing != "off"
+            or self.refresh
+            or (self.colours is not None and self.colours.reference == "first")
         )
 
 
@@ -60,4 +65,5 @@ def temporal(params: Params) -> Temporal:
         noise="travel" if params.noise_mode == "frame" else params.noise_mode,
         smoothing=params.smoothing_mode if params.smoothing > 0.0 else "off",
         colours=colours,
+        refresh=params.refresh_threshold > 0.0 and params.mode == "img2img",
     )

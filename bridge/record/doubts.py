@@ -86,6 +86,7 @@ def recurs(params: Params) -> bool:
         or params.smoothing > 0.0
         or params.noise_mode != "fixed"
         or params.similarity_threshold > 0.0
+        or params.reuse_deep > 0
         or params.colour_match != "off"
         or any(unit.every > 1 or unit.source not in ("input", *ALONE) for unit in units)
     )

@@ -10,8 +10,11 @@ twice per flash, and what comes after it is compared with what came before it.
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 SIDE = 32
@@ -76,3 +79,50 @@ class CutDetector:
     def reset(self) -> None:
         """Forget the past: the next frame with content begins a scene."""
         self.started.fill_(False)
+
+
+class HostScene:
+    """The same two differences on the host, before a frame is uploaded; for uint8 pixels (h, w, 1 | 3 | 4)."""
+
+    def __init__(self) -> None:
+        self.difference = 0.0
+        """What `same` found last: 1 is the border."""
+        self._thumb: NDArray[np.float32] = np.zeros((SIDE, SIDE, 3), np.float32)
+        """Of the picture that was taken last."""
+
+    def same(self, pixels: NDArray[np.uint8], sensitivity: float) -> bool:
+        """Whether `pixels` show the scene that was taken. sensitivity: as of CutDetector.
+
+        Flat pictures count here: the question is whether what was seen in that one may stand for this one.
+        """
+        self.difference = host_difference(self._thumb, host_thumbnail(pixels))
+        return self.difference * sensitivity <= 1.0
+
+    def take(self, pixels: NDArray[np.uint8]) -> None:
+        """From now on this is the scene."""
+        self._thumb = host_thumbnail(pixels)
+
+
+def host_thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 (h, w, 1 | 3 | 4) to fp32 (32, 32, 3), in levels. Every second row is looked at."""
+    rows = pixels[::2, :, :3] if pixels.shape[0] >= 2 * SIDE else pixels[:, :, :3]
+    small = np.asarray(cv2.resize(rows, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float32)
+    return small if small.ndim == 3 else np.repeat(small[..., None], 3, axis=2)
+
+
+def host_difference(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """As `difference`."""
+    flat = [np.sort(thumb.reshape(-1, 3), axis=0) for thumb in (a, b)]
+    colours = float(np.abs(flat[0] - flat[1]).mean())
+    x, y = (_host_detail(thumb) for thumb in (a, b))
+    layout = 1.0 - float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum() + 1.0))
+    return min(colours / COLOURS, layout / LAYOUT)
+
+
+def _host_detail(thumb: NDArray[np.float32]) -> NDArray[np.float32]:
+    grey = thumb.mean(axis=2)
+    around = cv2.boxFilter(grey, -1, (9, 9), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    detail = grey - around / cv2.boxFilter(
+        np.ones_like(grey), -1, (9, 9), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
+    return np.asarray(detail - detail.mean(), np.float32)

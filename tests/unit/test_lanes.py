@@ -217,6 +217,21 @@ def test_many_changes_record_nothing_make_nothing_and_wait_for_nothing(pair, amo
     assert found.std() > 1.0
 
 
+@pytest.mark.parametrize(("kind", "more"), [("sd15", {"steps": 2}), ("sdxl", {"guidance_mode": "full"})])
+def test_deep_levels_are_kept_by_a_second_recording_and_no_more(kind, more, pair):
+    both = pair(kind)
+    values = {**NETS, **ON[1], **more, "reuse_deep": 2, "cut_sensitivity": 0.0}
+    for n in range(4):
+        both.paint(n, **values)
+    before = both.lanes.records, both.machine.graphs, both.machine.made, both.machine.syncs
+    assert before[0] == 2
+    taken = both.fast.reuse.taken
+    pictures = [both.paint(n, **values, strength=0.6 + n / 50).copy() for n in range(3)]
+    assert (both.lanes.records, both.machine.graphs, both.machine.made, both.machine.syncs) == before
+    assert not np.array_equal(pictures[-1], pictures[-2])
+    assert both.fast.reuse.taken == taken + 2
+
+
 def test_a_new_prompt_and_another_seed_record_nothing(pair):
     both = pair()
     for n in range(2):
@@ -231,7 +246,8 @@ def test_a_new_prompt_and_another_seed_record_nothing(pair):
     assert not np.array_equal(pictures[1], pictures[2])
 
 
-OVERLAPS = [{}, {"feedback": 0.5}, NETS | ON[1], {"smoothing": 0.5, "steps": 2, "sampler": "lcm"}, {"bypass": True}]
+OVERLAPS = [{}, {"feedback": 0.5}, NETS | ON[1], {"smoothing": 0.5, "steps": 2, "sampler": "lcm"}, {"bypass": True},
+            NETS | ON[1] | {"reuse_deep": 2, "cut_sensitivity": 0.0}]  # fmt: skip
 
 
 @pytest.mark.parametrize("values", OVERLAPS)
@@ -260,6 +276,7 @@ def test_frames_overlap_as_far_as_none_needs_the_one_before(pair):
         return clock.get(both.lanes._leave.number, 0) >= before[both.lanes._leave.number]
 
     assert not waits()
+    assert not waits(reuse_deep=1, cut_sensitivity=0.0)
     assert waits(feedback=0.5)
 
 

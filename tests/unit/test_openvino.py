@@ -64,6 +64,7 @@ WAYS = [
     {"prompt": "ink", "guidance_mode": "onetime", "guidance": 2.0, "steps": 3, "sampler": "ddim", "seed": 5},
     {"prompt": "gold", "mode": "txt2img", "steps": 2},
     {"prompt": "gold", "feedback": 0.5, "noise_mode": "warp"},
+    {"prompt": "neon", "reuse_deep": 3, "guidance_mode": "full", "guidance": 3.0, "strength": 0.9, "steps": 2},
 ]
 
 
@@ -79,7 +80,7 @@ def test_its_pictures_are_eagers(engine, kind, model_folder, tmp_path):
     controlled = [
         {"prompt": "neon", "guidance_mode": "full", "guidance": 2.0, **unit, "control1_weight": weight}
         for weight in (1.0, 0.3)
-    ]
+    ] + [{"prompt": "neon", "reuse_deep": 1, "strength": 0.8, **unit}]
     seen = []
     for values in (*WAYS, *controlled):
         params = Params(**values)

@@ -304,3 +304,27 @@ def test_graphs_are_played_while_another_thread_records():
     done.set()
     thread.join(LONG_S)
     assert x.tolist() == [3.0] * 4, "a recording does nothing"
+
+
+def test_deep_levels_are_taken_from_frames_that_were_painted_and_never_while_something_is_made(pair):
+    both = pair()
+    whole: dict[str, Any] = {"cut_sensitivity": 0.0}
+    deep = {**whole, "reuse_deep": 9}
+    both.begin(**whole)
+    both.gate.open.clear()
+    for _ in range(3):
+        both.paint(deep, whole)
+        assert both.fast.knobs.mode.deep == "off"
+    both.gate.open.set()
+    assert both.lanes._rehearsal.settle(LONG_S)
+    for _ in range(2):  # the frame that is kept, and one in place of the one that would take from it
+        both.paint(deep, whole)
+        assert both.fast.knobs.mode.deep == "fresh"
+    assert both.lanes._rehearsal.settle(LONG_S)
+    found, wanted = (each(frame(99), Params(**NAMED, **deep)).copy() for each in (both.fast, both.eager))
+    assert both.fast.knobs.mode.deep == "kept"
+    assert not np.array_equal(found, wanted)
+    both.gate.open.clear()
+    both.paint({**deep, "control1_on": True}, whole)
+    assert both.fast.knobs.mode.deep == "fresh"
+    both.gate.open.set()
