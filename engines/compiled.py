@@ -49,7 +49,7 @@ def compiled(nets: Nets, machine: Machine) -> Nets:
     aside = Aside(machine)
     if nets.device.type == "cuda":
         tune_card()
-    for net in filter(None, (nets.unet.net, nets.unet.outer)):
+    for net in nets.unet.parts():
         joins(net, aside)
     return replace(nets, machine=machine, aside=aside, described=f"{nets.described}, recorded")
 

@@ -44,8 +44,9 @@ class EagerUNet:
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
         self.net, self.dtype, self.spec = net, dtype, spec
         self.ahead: Ahead | None = None
-        self.outer: Any = outer_unet(net) if outer_of(net.config, (0, 0, 0)) else None
-        """Its outermost level, over the same weights."""
+        self.outer: Any = None
+        """Its outermost level, over the same weights; None where it has none that can be told apart."""
+        self.cut()
         self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         if self.guidance_dim:
@@ -70,6 +71,14 @@ class EagerUNet:
         out, state = self.with_deep(x, t, cond, guidance, residuals, image, known)
         deep.kept.copy_(state)
         return out
+
+    def cut(self) -> None:
+        """Make the outermost level of what `net` is now: again, where parts of that have been exchanged."""
+        self.outer = outer_unet(self.net) if outer_of(self.net.config, (0, 0, 0)) else None
+
+    def parts(self) -> list[Any]:
+        """The networks that it calls."""
+        return [net for net in (self.net, self.outer) if net is not None]
 
     def with_deep(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """As a call, and what the outermost level is handed on its way, [B, C, h, w]."""

@@ -55,9 +55,11 @@ def with_kernels(nets: Nets, kernels: Kernels) -> Nets:
     assert isinstance(nets.unet, EagerUNet), "only eager's own networks get other kernels"
     _try(kernels, nets)
     unet = twin(nets.unet)
-    if nets.aside is not None:
-        joins(unet.net, nets.aside)
     fuse(unet.net)
+    unet.cut()
+    if nets.aside is not None:
+        for net in unet.parts():
+            joins(net, nets.aside)
     load = nets.load_control
 
     def load_control(folder: Path) -> EagerControlNet:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from engines import groupnorm, kernels
-from engines.base import Build, ahead_of
+from engines.base import Build, Deep, ahead_of
 from engines.compiled import compiled
 from engines.control import EagerControlNet
 from engines.eager import EagerEngine
@@ -111,7 +111,10 @@ def test_a_network_with_fused_blocks_is_the_same_network(kind, by_torch, model_f
     x, cond = torch.randn(2, *plain.latent), [torch.randn(2, *spec.shape[1:]) for spec in plain.text.spec.outputs]
     with torch.inference_mode():
         one, other = (nets.unet(x, torch.tensor(500.0), cond, torch.tensor(3.0)) for nets in (plain, fused))
+        kept = Deep(torch.randn(2, *plain.outer.state), fresh=False)
+        parts = [nets.unet(x, torch.tensor(500.0), cond, torch.tensor(3.0), deep=kept) for nets in (plain, fused)]
     assert (one - other).abs().max() <= 1e-5
+    assert (parts[0] - parts[1]).abs().max() <= 1e-4, "its outermost level alone"
     assert "own kernels" in fused.described
 
 
