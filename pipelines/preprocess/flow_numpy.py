@@ -23,7 +23,15 @@ EDGE = cv2.BORDER_REPLICATE
 
 
 def estimate(before: Array, now: Array) -> Array:
-    """Backward flow (h/2, w/2, 2) between two small luma pictures (h, w), in their pixels."""
+    """Backward flow (h/2, w/2, 2) between two small luma pictures (h, w), in their pixels.
+
+    Of pictures that are not finite, or that a recording never filled, it says nothing, and without a warning, as torch.
+    """
+    with np.errstate(all="ignore"):
+        return _estimate(before, now)
+
+
+def _estimate(before: Array, now: Array) -> Array:
     levels = [(before, now)]
     for _ in ROUNDS[1:]:
         if min(levels[-1][0].shape) < 16:
