@@ -73,7 +73,7 @@ def child(code, *arguments):
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def next_frame(source, seconds=10.0):
+def next_frame(source, seconds=60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         frame = source.read(0.1)

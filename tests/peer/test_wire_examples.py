@@ -59,7 +59,7 @@ def run(tmp_path):
         child.communicate(timeout=60)
 
 
-def take(source, count, seconds=20):
+def take(source, count, seconds=60):
     deadline = time.monotonic() + seconds
     frames = []
     while len(frames) < count:
@@ -70,7 +70,7 @@ def take(source, count, seconds=20):
     return frames
 
 
-def feed(sink, child, seconds=20):
+def feed(sink, child, seconds=60):
     """Write frames until the example has had enough; returns its lines."""
     stop = threading.Event()
 
