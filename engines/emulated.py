@@ -247,7 +247,7 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise BrokenRule("registered memory is whole pages, and all of it mapped")
         if any(at < begin + tensor.numel() and begin < at + size for begin, tensor in self.pinned.items()):
             raise BrokenRule("memory is registered twice")
-        if size > self.lockable:
+        if sum(tensor.numel() for tensor in self.pinned.values()) + size > self.lockable:
             raise RuntimeError("no more memory may be locked")
         with self.silent():
             made = host_tensor(at, size)

@@ -114,5 +114,5 @@ class Recorder:
     def _keep(self, stage: int, place: int, tensor: Tensor) -> Tensor:
         key = stage, place, tuple(tensor.shape), tensor.stride(), tensor.dtype
         if key not in self._kept:
-            self._kept[key] = torch.empty_like(tensor)
+            self._kept[key] = torch.zeros_like(tensor)  # while it is recorded, what reads it may mind noise
         return self._kept[key]

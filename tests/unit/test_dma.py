@@ -327,7 +327,7 @@ def test_inputs_of_other_sizes_are_fetched_too(loop):
         assert np.array_equal(loop.show()[1], wanted), shape
 
 
-@pytest.mark.parametrize("loop", [(0,)], indirect=True)
+@pytest.mark.parametrize("loop", [(0,), (30000,)], indirect=True, ids=["none", "one slot of ring A"])
 def test_where_memory_may_not_be_locked_pictures_are_copied_and_one_sentence_says_so(loop):
     for n in range(4):
         wanted = loop.feed(n)
@@ -335,7 +335,7 @@ def test_where_memory_may_not_be_locked_pictures_are_copied_and_one_sentence_say
         assert np.array_equal(loop.show()[1], wanted)
     assert "can't reach shared memory" in loop.stream.notes()["engine.failed"]
     assert loop.published, "by a copy, which is published as any other"
-    assert not loop.machine.pinned
+    assert len(loop.machine.pinned) <= 1
     assert not loop.lent._open
 
 
