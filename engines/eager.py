@@ -7,12 +7,13 @@ alone. Those imports take seconds, so that they happen in `load`, and only of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engines import device as devices
 from engines import lora
@@ -44,6 +45,8 @@ class EagerUNet:
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
         self.net, self.dtype, self.spec = net, dtype, spec
         self.ahead: Ahead | None = None
+        self.attention: Sequence[SDPBackend] = ()
+        """torch's attention kernels, the best first; empty for torch's own order."""
         self.outer: Any = None
         """Its outermost level, over the same weights; None where it has none that can be told apart."""
         self.cut()
@@ -105,17 +108,18 @@ class EagerUNet:
         told = known.time if known is not None else self._guidance(guidance)
         reads = Reads(known.text if known is not None else (), image)
         added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
-        out = net(
-            x.to(self.dtype),
-            t,
-            cond[0],
-            timestep_cond=told,
-            added_cond_kwargs=added,
-            cross_attention_kwargs={"ip_hidden_states": reads} if any(reads) else None,
-            down_block_additional_residuals=tuple(r.to(self.dtype) for r in residuals[:-1]) or None,
-            mid_block_additional_residual=residuals[-1].to(self.dtype) if residuals else None,
-            return_dict=False,
-        )[0]
+        with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
+            out = net(
+                x.to(self.dtype),
+                t,
+                cond[0],
+                timestep_cond=told,
+                added_cond_kwargs=added,
+                cross_attention_kwargs={"ip_hidden_states": reads} if any(reads) else None,
+                down_block_additional_residuals=tuple(r.to(self.dtype) for r in residuals[:-1]) or None,
+                mid_block_additional_residual=residuals[-1].to(self.dtype) if residuals else None,
+                return_dict=False,
+            )[0]
         return out.float()  # type: ignore[no-any-return]
 
     def foresee(self, version: Callable[[], int] = int) -> EagerUNet:

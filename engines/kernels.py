@@ -85,6 +85,7 @@ def twin(unet: EagerUNet) -> EagerUNet:
     with torch.inference_mode():
         net.load_state_dict(unet.net.state_dict(), assign=True)
     other = EagerUNet(net.eval(), unet.dtype, unet.spec)
+    other.attention = unet.attention
     install(net)
     if unet.ahead is not None:
         hand_over(net)
