@@ -68,6 +68,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.timeout(600)  # two networks are compiled, on a machine that may be busy
 @pytest.mark.parametrize(
     "kind", ["sd15", "sdxl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "lcm"))]
 )
