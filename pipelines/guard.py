@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from pipelines.kernels import kernel
 from pipelines.state import StreamState
 
 
@@ -13,10 +16,37 @@ def guard(image: Tensor, source: Tensor, state: StreamState) -> Tensor:
 
     The result is `state.picture` itself. One sum decides, on the device: NaN and infinity survive addition.
     """
-    good = torch.isfinite(image.sum())
-    held = torch.lerp(source, state.picture, state.painted.float())  # 0 or 1: one of the two, exactly
-    torch.where(good, image, held, out=state.picture).clamp_(-1.0, 1.0)
-    state.painted.logical_or_(good)
-    state.unbroken.copy_(good)
-    state.held.add_(~good)
+    _hold(image, source, state.picture, state.painted, state.unbroken, state.held)
     return state.picture
+
+
+def _everywhere(
+    image: Tensor, source: Tensor, picture: Tensor, painted: Tensor, unbroken: Tensor, held: Tensor
+) -> None:
+    good = torch.isfinite(image.sum())
+    last = torch.lerp(source, picture, painted.float())  # 0 or 1: one of the two, exactly
+    torch.where(good, image, last, out=picture).clamp_(-1.0, 1.0)
+    painted.logical_or_(good)
+    unbroken.copy_(good)
+    held.add_(~good)
+
+
+def _on_processor(
+    image: Tensor, source: Tensor, picture: Tensor, painted: Tensor, unbroken: Tensor, held: Tensor
+) -> None:
+    good = math.isfinite(float(image.sum()))
+    if good:
+        torch.clamp(image, -1.0, 1.0, out=picture)
+        painted.fill_(True)
+    elif not bool(painted):
+        torch.clamp(source, -1.0, 1.0, out=picture)
+    unbroken.fill_(good)
+    held.add_(not good)
+
+
+_hold = kernel(
+    "hold(Tensor image, Tensor source, Tensor(a!) picture, Tensor(b!) painted, Tensor(c!) unbroken, Tensor(d!) held)"
+    " -> ()",
+    _everywhere,
+    _on_processor,
+)

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from engines.fit import source_box, target_box
+from pipelines import guard as guards
+from pipelines import prepare as prepares
 from pipelines.guard import guard
 from pipelines.noise import SeedWalk, seeded, slerp
 from pipelines.prepare import finish, prepare, to_bytes
 from pipelines.state import StreamState
+from tests.support.tape import Tape
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "subseed_slerp.npz"
 
@@ -136,3 +139,36 @@ def test_a_walk_keeps_its_ends_and_its_loudness():
     for mix in np.linspace(0, 1, 11):
         assert float(walk(1, 2, float(mix), 2).std()) == pytest.approx(1.0, abs=0.05)
     assert torch.equal(walk(1, 2, 1.0, 2), seeded(2, 2, (1, 4, 32, 32)))
+
+
+def test_a_card_guards_as_a_processor_does_and_can_be_recorded():
+    good, wrong = torch.rand(1, 3, 4, 4) * 4 - 2, torch.full((1, 3, 4, 4), float("nan"))
+    source = torch.rand(1, 3, 4, 4)
+    for images in ([good, wrong], [wrong, good, wrong]):
+        mine, card = (StreamState(4, 4, torch.device("cpu"), (4, 1, 1)) for _ in range(2))
+        image = images[0].clone()
+        theirs = (card.picture, card.painted, card.unbroken, card.held)
+        with torch.inference_mode(), Tape() as tape:
+            guards._everywhere(image, source, *theirs)
+        for kept in theirs:
+            kept.zero_()  # what recording did is no frame
+        for each in images:
+            image.copy_(each)
+            tape.play()
+            guard(image, source, mine)
+            for a, b in zip(theirs, (mine.picture, mine.painted, mine.unbroken, mine.held), strict=True):
+                assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mix", [0.0, 0.3, 1.0])
+def test_a_card_mixes_as_a_processor_does_and_can_be_recorded(mix):
+    image, source = (torch.rand(2, 3, 8, 8) * 2 - 1).split(1)
+    amount = torch.tensor(0.5)
+    with torch.inference_mode(), Tape() as tape:
+        card = prepares._mixed_everywhere(image, source, amount)
+    amount.fill_(mix)
+    tape.play()
+    mine = finish(image, source, torch.tensor(mix))
+    assert mine.is_contiguous()
+    assert (card.int() - mine.int()).abs().max() <= 1, "halves may be rounded either way"
+    assert (card == mine).float().mean() > 0.9
