@@ -6,6 +6,7 @@ replay would show the old value.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from engines.eager import EagerEngine
 from engines.edgenets import Hed
 from engines.hintnets import EdgeNet
 from pipelines.img2img import step
+from pipelines.knobs import Knobs
 from pipelines.params import Params
 from pipelines.preprocess.registry import NETWORK_PREPROCESSORS, PREPROCESSORS
 from pipelines.still import still
@@ -41,6 +43,13 @@ def stream(request, model_folder) -> Iterator[DiffusionStream]:
 
 def frame(seed: int, shape: tuple[int, ...] = (80, 100, 4)) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+
+
+def handed(knobs: Knobs) -> Knobs:
+    """As a recorder hands them to a frame."""
+    mine = copy.copy(knobs)
+    mine.foreknown = knobs.foreknown.promised()
+    return still(mine)
 
 
 def run(stream: DiffusionStream, pixels: torch.Tensor, params: Params) -> torch.Tensor:
@@ -67,7 +76,7 @@ def check_replay(stream: DiffusionStream, base: dict[str, Any]) -> None:
     run(stream, pixels, before)
     tape = Tape()
     with tape:
-        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
+        captured = step(pixels, handed(stream.knobs), still(stream.state), stream.nets)
     first, mode = captured.clone(), stream.knobs.mode
 
     stream.turn(after, pixels.shape)
@@ -108,7 +117,7 @@ def test_each_live_parameter_moves_the_replay_by_itself(stream):
     run(stream, pixels, Params(**base))
     tape = Tape()
     with tape:
-        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
+        captured = step(pixels, handed(stream.knobs), still(stream.state), stream.nets)
     first = captured.clone()
     for name, value in LIVE.items():
         stream.knobs.turn(Params(**{**base, name: value}), pixels.shape)
@@ -214,7 +223,7 @@ def test_numbers_of_what_recurs_move_the_replay_and_make_no_other_mode(stream):
     kept = [tensor.clone() for tensor in past]
     tape = Tape()
     with tape:
-        captured = step(pixels, still(stream.knobs), still(stream.state), stream.nets)
+        captured = step(pixels, handed(stream.knobs), still(stream.state), stream.nets)
     first, mode = captured.clone(), stream.knobs.mode
 
     def replay(values) -> torch.Tensor:
@@ -297,7 +306,7 @@ def test_numbers_of_a_unit_move_the_replay_and_make_no_other_mode(steered):
     run(steered, pixels, Params(**base))
     tape = Tape()
     with tape:
-        captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
+        captured = step(pixels, handed(steered.knobs), still(steered.state), steered.nets)
     first, mode = captured.clone(), steered.knobs.mode
     for name, value in {"weight": 0.5, "low": 30.0, "mode": "control"}.items():
         steered.knobs.turn(Params(**{**base, f"control1_{name}": value}), pixels.shape)
@@ -345,7 +354,7 @@ def test_a_frame_that_is_looked_at_and_one_that_is_not_are_captured(name, every,
 
         tape = Tape()
         with tape:
-            captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
+            captured = step(pixels, handed(steered.knobs), still(steered.state), steered.nets)
         first = captured.clone()
         pixels.copy_(frame(seed))
         again()
@@ -372,7 +381,7 @@ def test_a_hint_from_beside_the_stream_is_captured(steered):
         kept = [tensor.clone() for tensor in past]
         tape = Tape()
         with tape:
-            captured = step(pixels, still(steered.knobs), still(steered.state), steered.nets)
+            captured = step(pixels, handed(steered.knobs), still(steered.state), steered.nets)
         pixels.copy_(frame(seed))
         for tensor, value in zip(past, kept, strict=True):
             tensor.copy_(value)
