@@ -112,7 +112,9 @@ class Call:
         self.out = out
         self.made = [tensor for tensor in _tensors(out) if key_of(tensor) not in given]
         returned = [value.alias_info for value in self.func._schema.returns]
-        self.looks = not self.made and all(info is not None and not info.is_write for info in returned)
+        self.looks = (
+            not self.made and bool(returned) and all(info is not None and not info.is_write for info in returned)
+        )
         return self.made
 
     def again(self) -> None:
