@@ -351,7 +351,7 @@ def test_a_frame_that_is_not_finite_breaks_nothing_that_recurs(make):
     for x in (0, 2):
         paint(stream, view(x), **values)
     with torch.inference_mode():
-        stream.knobs._cond[0].fill_(float("nan"))
+        stream.knobs.speak([torch.full_like(part, float("nan")) for part in stream.knobs.both])
     assert paint(stream, view(4), **values).std() > 0
     assert stream.notes()["guard.held"] == 1.0
     stream.knobs.speak(stream.prompter._target)
