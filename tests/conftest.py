@@ -68,18 +68,17 @@ def nothing_left() -> Iterator[None]:
     threads, segments, children = _threads(), _segments(), _children()
     yield
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and (_threads() - threads or _segments() - segments or _children() - children):
+    # Looked at until nothing is left, and not once more: what another run has just made has no owner for a moment.
+    while left := (_threads() - threads) | (_segments() - segments) | (_children() - children):
+        assert time.monotonic() < deadline, left
         time.sleep(0.02)
-    assert not _threads() - threads
-    assert not _segments() - segments
-    assert not _children() - children
 
 
-def _threads() -> set[str]:
+def _threads() -> set[object]:
     return {t.name for t in threading.enumerate() if t.name.startswith("ll-")}
 
 
-def _segments() -> set[str]:
+def _segments() -> set[object]:
     """Those that this process and its children wrote, or somebody who is gone; another run beside us has its own."""
     shm = Path("/dev/shm")
     ours = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
@@ -107,7 +106,7 @@ def _writer(path: Path) -> int:
         return 0
 
 
-def _children() -> set[int]:
+def _children() -> set[object]:
     """Worker processes of this process, by id."""
     out = set()
     for entry in Path("/proc").glob("[0-9]*"):
