@@ -1,7 +1,7 @@
 """pipelines.preprocess.flow step for step, in numpy and OpenCV: what a processor computes it with.
 
-Its pictures are so small that torch on a processor spends most of its time between the operations; here they cost a
-third. Arrays are fp32 (H, W, C). Read the other first: what is computed, and why, stands there.
+Its pictures are so small that torch on a processor spends most of its time between the operations; here all of it
+takes half as long. Arrays are fp32 (H, W, C). Read the other first: what is computed, and why, stands there.
 """
 
 from __future__ import annotations
