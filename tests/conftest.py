@@ -16,6 +16,8 @@ from support.browser import find_chromium
 
 SLOW = os.environ.get("LIVELATENT_SLOW", "")
 """`short` runs what is marked slow in a short form, `full` as long as it takes; unset leaves it out."""
+WITH_OTHERS = {"peer", "soak", "td"}
+"""Folders of tests in which other programs and processes take part."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, reason in lacking.items():
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if item.path.parent.name in WITH_OTHERS or "browser" in item.keywords:
+            # Others may fail where we do not: once more, and the last lines of the run name it.
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture

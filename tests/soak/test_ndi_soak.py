@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 import pytest
-from support.ndi import Spawn, needs_ndi, spawn  # noqa: F401
+from support.ndi import Spawn, ndi_alone, needs_ndi, spawn  # noqa: F401
 
 from bridge.clock import now_ns
 from bridge.config import Config, LanConfig
@@ -23,7 +23,12 @@ from bridge.context import Context
 from bridge.drivers import make_sink, make_source
 from bridge.frame import Frame, Stamps
 
-pytestmark = [needs_ndi, pytest.mark.slow, pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(900)]
+pytestmark = [
+    needs_ndi,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("ndi_alone", "nothing_left"),
+    pytest.mark.timeout(900),
+]
 LAN = Context(Config(lan=LanConfig(enabled=True, allow=("127.0.0.0/8",))))
 NAME = f"llsoak {os.getpid()}"
 FPS = 30
@@ -88,7 +93,7 @@ def test_out(spawn: Spawn, amount: Amount) -> None:  # noqa: F811
     seconds = amount(60, 4)
     sink = make_sink(f"ndi:{NAME} out", LAN)
     sink.open()
-    child = spawn("receive", f"{NAME} out", seconds)
+    child = spawn("watch", f"{NAME} out", seconds)
     assert child.stdout is not None
     said: list[str] = []
     # What it prints at the end is more than a pipe holds: it would wait for us, and we for it.

@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 CHILD = Path(__file__).parents[1] / "peer" / "ndi_child.py"
 needs_ndi = pytest.mark.skipif(
@@ -18,6 +20,21 @@ needs_ndi = pytest.mark.skipif(
 )
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def ndi_alone() -> Iterator[None]:
+    """No other test speaks NDI meanwhile: all its processes on a machine share one port, and answer for each other."""
+    with FileLock(Path(tempfile.gettempdir()) / "livelatent-ndi.lock"):
+        yield
+
+
+def answer(child: subprocess.Popen[str]) -> object:
+    """What a peer said in JSON before it ended."""
+    assert child.stdout is not None
+    said = child.stdout.read()
+    assert child.wait() == 0, f"the peer ended with {child.returncode}, and said {said[:200]!r}"
+    return json.loads(said)
 
 
 @pytest.fixture
