@@ -107,3 +107,8 @@ class CudaMachine:
         torch.cuda.cudart().cudaHostUnregister(tensor.data_ptr())  # type: ignore[no-untyped-call]
 
     def claim(self, tensor: Tensor, /) -> None: ...
+
+
+def machine_of(device: torch.device) -> CudaMachine | None:
+    """Its streams, if it has any."""
+    return CudaMachine(device) if device.type == "cuda" else None

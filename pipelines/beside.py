@@ -7,16 +7,15 @@ picture is added up on the device, so that its answer begins where things are by
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engines.base import HintNet
-from engines.errors import first_line
+from engines.cuda_machine import machine_of
+from pipelines.aide import Aide
 from pipelines.carry import CarriedHint
 from pipelines.pace import Look
 from pipelines.params import Unit
@@ -45,25 +44,20 @@ class _Job:
     hint: CarriedHint
     net: HintNet
     picture: Tensor
-    ready: Any
-    """On CUDA, the event after which `picture` is what it should be."""
-    frame: int = 0
-    answer: Tensor | None = field(default=None)
+    frame: int
 
 
 class Beside:
     """One stream's. All but `age`, `wrong` and `settle` belong to the frame's thread."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
         self._watches: dict[int, _Watch] = {}
-        self._change = threading.Condition()
-        self._todo: _Job | None = None
-        self._done: _Job | None = None
-        self._busy = self._closed = False
-        self._thread: threading.Thread | None = None
-        self.wrong = ""
+        self._aide: Aide[_Job, Tensor] = Aide(lambda job: job.net(job.picture), "ll-beside", machine_of(device))
+
+    @property
+    def wrong(self) -> str:
         """Why the last picture could not be looked at."""
+        return self._aide.wrong
 
     @property
     def age(self) -> int:
@@ -88,17 +82,18 @@ class Beside:
 
     def collect(self) -> None:
         """Before a frame: take over an answer that has come."""
-        with self._change:
-            job, self._done = self._done, None
-        if job is not None and job.answer is not None and job.watch in self._watches.values():
-            job.hint.renew(job.answer)
+        answer = self._aide.fetch()
+        if answer is None or answer.made is None:
+            return
+        job = answer.job
+        if job.watch in self._watches.values():
+            job.hint.renew(answer.made)
             job.watch.answered = job.frame
 
     def offer(self, hints: Mapping[int, CarriedHint], nets: Mapping[int, HintNet], units: Sequence[Unit]) -> None:
         """After a frame: hand over what a unit saw in it, if the network is free; the unit that waited longest."""
-        with self._change:
-            if self._busy or self._todo is not None or self._done is not None:
-                return
+        if not self._aide.free:
+            return
         due = {
             number: watch
             for number, watch in self._watches.items()
@@ -109,13 +104,7 @@ class Beside:
         number = max(due, key=lambda n: due[n].waited)
         watch = due[number]
         watch.asked = watch.frame
-        job = _Job(watch, hints[number], nets[number], hints[number].show(), self._mark(), watch.frame)
-        with self._change:
-            self._todo = job
-            self._change.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ll-beside", daemon=True)
-            self._thread.start()
+        self._aide.ask(_Job(watch, hints[number], nets[number], hints[number].show(), watch.frame))
 
     def forget(self) -> None:
         """What comes next has nothing to do with what was: no answer to it is used."""
@@ -123,49 +112,7 @@ class Beside:
 
     def settle(self, seconds: float = 60.0) -> bool:
         """Wait until what was handed over has been looked at: for tests."""
-        with self._change:
-            return self._change.wait_for(lambda: self._todo is None and not self._busy, seconds)
+        return self._aide.settle(seconds)
 
     def close(self) -> None:
-        with self._change:
-            self._closed = True
-            self._change.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=10.0)
-
-    def _mark(self) -> Any:
-        if self._device.type != "cuda":
-            return None
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                job.answer, self.wrong = self._look(job), ""
-            except Exception as error:  # whatever a network's runtime raises, the show goes on without its hint
-                self.wrong = first_line(error)
-            with self._change:
-                self._busy = False
-                self._done = job
-                self._change.notify_all()
-
-    def _next(self) -> _Job | None:
-        with self._change:
-            self._change.wait_for(lambda: self._closed or self._todo is not None)
-            job, self._todo = self._todo, None
-            self._busy = job is not None
-            return None if self._closed else job
-
-    @torch.inference_mode()
-    def _look(self, job: _Job) -> Tensor:
-        if job.ready is None:
-            return job.net(job.picture)
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
-            stream.wait_event(job.ready)
-            job.picture.record_stream(stream)
-            answer = job.net(job.picture)
-            stream.synchronize()
-        return answer
+        self._aide.close()

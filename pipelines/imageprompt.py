@@ -14,7 +14,7 @@ from torch import Tensor
 from engines.base import ImageAdapter
 from engines.modelfile import NO_ADAPTER
 from pipelines.image import ImageKnobs
-from pipelines.looker import Job, Looker
+from pipelines.looker import Job, looker
 from pipelines.own import OwnPictures
 from pipelines.params import Params
 from pipelines.shelf import Shelf
@@ -28,7 +28,7 @@ class ImagePrompter:
         """`load` gives the adapter of an id, or raises ModelError with a sentence."""
         self._knobs = knobs
         self.shelf = Shelf(load, device, "ll-adapter")
-        self.looker = Looker(device)
+        self.looker = looker(device)
         self._using: tuple[str, ImageAdapter] | None = None
         """The adapter that is named, or until it is there the one before."""
         self._job: Job | None = None
@@ -53,8 +53,8 @@ class ImagePrompter:
         if not _acts(params) and params.ip_source != "still":
             self.reset()  # nothing is encoded while nothing acts, and what moved must not come back as it was
         seen = self.looker.fetch()
-        if seen is not None and seen.job is self._job:
-            self._knobs.take(seen.job.name, seen.job.adapter, seen.rows, now, params.ip_fade)
+        if seen is not None and seen.made is not None and seen.job is self._job:
+            self._knobs.take(seen.job.name, seen.job.adapter, seen.made, now, params.ip_fade)
             self._taken_at = seen.job.at
         self._knobs.travel(now, params.prompt_curve)
         self._age = (now - self._taken_at) * 1e3 if self._knobs.name and _acts(params) else 0.0
@@ -70,7 +70,7 @@ class ImagePrompter:
         self._lacks_picture = picture is None
         number = own.count(IMAGE) if source in _OWN else self._frames
         asked = (id(adapter), source, number)
-        if picture is None or asked == self._asked or self.looker.busy or not self._due(asked, params, now):
+        if picture is None or asked == self._asked or not self.looker.free or not self._due(asked, params, now):
             return
         self._asked, self._asked_at = asked, now
         self._job = Job(name, adapter, picture.clone(), now)
@@ -119,8 +119,8 @@ class ImagePrompter:
             said.append("ip is on and ip/model names no adapter")
         elif self._lacks_picture and params.ip_source == "stream":
             said.append("nothing has come from its own stream yet")
-        if self.looker.error:
-            said.append(self.looker.error)
+        if self.looker.wrong:
+            said.append(f"the picture can't be encoded: {self.looker.wrong}")
         if not self._knobs.has(params.ip_block):
             said.append(f"this model has no {params.ip_block} block: the picture acts everywhere")
         return said

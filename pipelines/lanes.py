@@ -238,15 +238,16 @@ class Lanes:
 
     def _fetch(self, knobs: Knobs, nets: Nets) -> None:
         """What was made ready beside the stream, if it was."""
-        made = self._rehearsal.fetch()
-        if made is None:
+        answer = self._rehearsal.fetch()
+        if answer is None:
             return
-        self._remember(made.key, knobs, nets)
-        if made.recorded is not None:
-            self._take(made.key, made.recorded)
+        key = answer.job.key
+        self._remember(key, knobs, nets)
+        if answer.made is not None:
+            self._take(key, answer.made)
         else:
-            self._refused.add(made.key)
-            self._fail(made.wrong)
+            self._refused.add(key)
+            self._fail(answer.wrong)
 
     def _take(self, key: tuple[object, ...], recorded: Recorded) -> None:
         self._known[key] = recorded

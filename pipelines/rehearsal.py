@@ -7,15 +7,14 @@ before it, which chooses kernels and makes libraries' memory, does work, so it w
 from __future__ import annotations
 
 import copy
-import threading
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from engines.base import Nets
-from engines.errors import first_line
 from engines.machine import Machine
+from pipelines.aide import Aide, Answer
 from pipelines.img2img import step
 from pipelines.knobs import Knobs
 from pipelines.recorded import Recorded, Recorder
@@ -44,77 +43,33 @@ class Job(NamedTuple):
         return self._replace(knobs=knobs, state=state, nets=nets)
 
 
-class Made(NamedTuple):
-    """How that went."""
-
-    key: tuple[object, ...]
-    recorded: Recorded | None
-    wrong: str
-    """Why there is none."""
-
-
 class Rehearsal:
-    """One stream's, with a thread of its own, which is started when it is first needed."""
+    """One stream's."""
 
     def __init__(self, machine: Machine, recorder: Recorder) -> None:
         self._machine, self._recorder, self._stream = machine, recorder, machine.stream()
-        self._change = threading.Condition()
-        self._todo: Job | None = None
-        self._made: Made | None = None
-        self._busy = self._closed = False
-        self._thread: threading.Thread | None = None
+        self.aide: Aide[Job, Recorded] = Aide(self._make, "ll-record")
 
     @property
     def doing(self) -> bool:
-        return self._todo is not None or self._busy
+        return self.aide.busy
 
     def ask(self, job: Job) -> None:
         """Make it ready, if nothing else is being made; the next frame will ask again."""
-        with self._change:
-            if self.doing or self._made is not None or self._closed:
-                return
-            self._todo = job.still()
-            self._change.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ll-record", daemon=True)
-            self._thread.start()
+        if self.aide.free:
+            self.aide.ask(job.still())
 
-    def fetch(self) -> Made | None:
+    def fetch(self) -> Answer[Job, Recorded] | None:
         """What has become ready, once."""
-        with self._change:
-            made, self._made = self._made, None
-        return made
+        return self.aide.fetch()
 
     def settle(self, seconds: float = 120.0) -> bool:
         """Wait until nothing is being made."""
-        with self._change:
-            return self._change.wait_for(lambda: not self.doing, seconds)
+        return self.aide.settle(seconds)
 
     def close(self) -> None:
-        with self._change:
-            self._closed, self._todo = True, None
-            self._change.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=60.0)
+        self.aide.close(60.0)
 
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                made = Made(job.key, self._make(job), "")
-            except Exception as error:  # whatever a card or a library raises: the show goes on without
-                made = Made(job.key, None, first_line(error))
-            with self._change:
-                self._busy, self._made = False, made
-                self._change.notify_all()
-
-    def _next(self) -> Job | None:
-        with self._change:
-            self._change.wait_for(lambda: self._closed or self._todo is not None)
-            job, self._todo = self._todo, None
-            self._busy = job is not None
-            return job
-
-    @torch.inference_mode()
     def _make(self, job: Job) -> Recorded:
         self._stream.follow(self._machine.others().mark())  # networks may just have been loaded
         with self._machine.rehearse(self._stream):

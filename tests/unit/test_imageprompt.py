@@ -104,13 +104,13 @@ def test_off_or_scale_0_is_the_picture_without_bit_by_bit_and_costs_nothing(kind
 def counted(stream: DiffusionStream, monkeypatch) -> list[object]:
     """Every picture that is encoded from now on."""
     jobs: list[object] = []
-    encode = stream.image.looker._encode
+    encode = stream.image.looker.work
 
     def counting(job):
         jobs.append(job)
         return encode(job)
 
-    monkeypatch.setattr(stream.image.looker, "_encode", counting)
+    monkeypatch.setattr(stream.image.looker, "work", counting)
     return jobs
 
 
@@ -233,13 +233,13 @@ def test_no_frame_waits_for_a_picture_and_the_one_before_acts_until_then(make, m
     stream = make()
     plain, by_frame, by_other = paint(stream), paint(stream, **ip()), paint(stream, OTHER, 5.0, **ip(), mode="txt2img")
     gate, adapter = threading.Event(), stream.image._using[1]
-    encode = stream.image.looker._encode
+    encode = stream.image.looker.work
 
     def slow(job):
         assert gate.wait(60)
         return encode(job)
 
-    monkeypatch.setattr(stream.image.looker, "_encode", slow)
+    monkeypatch.setattr(stream.image.looker, "work", slow)
     stream.reset()
     params = Params(prompt_fade=0.0, **ip())
     for number in range(3):
@@ -269,8 +269,8 @@ def test_a_picture_read_before_a_reset_never_comes_up_after_it(make, monkeypatch
     plain = paint(stream)
     paint(stream, **ip(source="still"))
     gate = threading.Event()
-    encode = stream.image.looker._encode
-    monkeypatch.setattr(stream.image.looker, "_encode", lambda job: (gate.wait(60), encode(job))[1])
+    encode = stream.image.looker.work
+    monkeypatch.setattr(stream.image.looker, "work", lambda job: (gate.wait(60), encode(job))[1])
     stream.reset()
     params = Params(prompt_fade=0.0, **ip())
     stream(OTHER, params, Moment(0.0, 0))

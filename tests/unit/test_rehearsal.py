@@ -247,14 +247,14 @@ def test_before_people_watch_every_frame_is_painted_as_it_should_be(pair):
     for mode in MODES[:3]:
         for _ in range(2):
             both.paint(mode, mode)
-    assert both.lanes._rehearsal._thread is None
+    assert both.lanes._rehearsal.aide.thread is None
 
 
 def test_it_ends_with_its_stream(pair):
     both = pair()
     both.begin()
     both.paint({"steps": 2}, {})
-    thread = both.lanes._rehearsal._thread
+    thread = both.lanes._rehearsal.aide.thread
     both.close()
     assert not thread.is_alive()
 
