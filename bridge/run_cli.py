@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any
 
 from bridge.errors import ConfigError
 from bridge.load_config import Layer, load_config, parse_value, read_file
 
+Add = Callable[..., Any]
+"""ArgumentParser.add_argument."""
 FLAGS: dict[str, tuple[str, ...]] = {
     "--source": ("source",),
     "--image-source": ("image_source",),
@@ -28,7 +31,12 @@ DEFAULT_MAP = "mine"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `run`."""
-    add = parser.add_argument
+    for group in (_frames, _painting, _reach, _running):
+        group(parser.add_argument)
+
+
+def _frames(add: Add) -> None:
+    """Where they come from and go."""
     add(
         "--config",
         action="append",
@@ -59,6 +67,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a source of control unit N's own, such as 1=movie:depth.mp4; again for more",
     )
     add("--image-source", metavar="SPEC", help="a source of the image prompt's own, such as camera:1")
+
+
+def _painting(add: Add) -> None:
+    """What is painted, and with what."""
     add("--model", metavar="ID", help="a model of `livelatent models list`")
     add("--prompt", metavar="TEXT", help="what the picture becomes")
     add("--size", metavar="WxH", help="size of the painted picture, in multiples of 64")
@@ -73,9 +85,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--device", help="auto, cpu, cuda, mps or intel")
     add("--dtype", help="auto, fp32, bf16, fp16, fp16-accumulate, fp8 or int8 (docs/engines.md)")
     add("--threads", type=int, metavar="N", help="CPU threads of the worker; 0 leaves the choice to torch")
-    add("--record", action="store_true", help="record from the first picture on: docs/recording.md")
-    add("--every-frame", action="store_true", help="paint every frame of a movie, however long it takes")
-    add("--frames", type=int, metavar="N", help="stop after N painted frames")
+
+
+def _reach(add: Add) -> None:
+    """Who may steer it, and how."""
     add("--osc-port", type=int, metavar="PORT", help="UDP port for OSC; 0 takes a free one")
     add("--web-port", type=int, metavar="PORT", help="port of the page; 0 takes a free one")
     add("--no-web", action="store_true", help="no page")
@@ -95,6 +108,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"hear MIDI controllers, bound as in this file of `livelatent midi files` ({DEFAULT_MAP})",
     )
     add("--link", action="store_true", help="join Ableton Link on the local network, and take its tempo")
+
+
+def _running(add: Add) -> None:
+    add("--record", action="store_true", help="record from the first picture on: docs/recording.md")
+    add("--every-frame", action="store_true", help="paint every frame of a movie, however long it takes")
+    add("--frames", type=int, metavar="N", help="stop after N painted frames")
     add("--with-stdin", action="store_true", help="end when standard input does, for programs that start this one")
     add(
         "--log-level",
