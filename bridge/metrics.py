@@ -53,6 +53,12 @@ class Metrics:
         with self._lock:
             self._gauges[name] = value
 
+    def unsay(self, name: str, said: str) -> None:
+        """Empty this gauge, if it still says that: what others have said since stays."""
+        with self._lock:
+            if self._gauges.get(name) == said:
+                self._gauges[name] = ""
+
     def observe(self, name: str, value: float) -> None:
         """Add one measurement (milliseconds for times) to the window of this name."""
         with self._lock:
@@ -101,6 +107,12 @@ class Renamed(Metrics):
             self._all.gauge(name, f"{self._whose}: {value}" if value else "")
         else:
             self._all.gauge(self._named(name), value)
+
+    def unsay(self, name: str, said: str) -> None:
+        if name == "error":
+            self._all.unsay(name, f"{self._whose}: {said}")
+        else:
+            self._all.unsay(self._named(name), said)
 
     def observe(self, name: str, value: float) -> None:
         self._all.observe(self._named(name), value)

@@ -52,6 +52,7 @@ class Display:
         self._stopped = False
         self._asked = (0.0, 0, 0)
         self._rate = self._wanted = 0.0
+        self._said = ""
         self._pause_s: float | None = None
         """After giving up, until it is tried again."""
         self._inputs: deque[tuple[Frame, Params]] = deque(maxlen=WAITING)
@@ -120,7 +121,13 @@ class Display:
         self._say("")
 
     def _say(self, said: str) -> None:
+        """Why it was given up, if it was; that is no error any more when it is tried again, or not wanted."""
         self._metrics.gauge("display.state", said or (f"{self._rate:g} Hz" if self._rate else "off"))
+        if said:
+            self._metrics.gauge("error", said)
+        elif self._said:
+            self._metrics.unsay("error", self._said)
+        self._said = said
 
     def _stands_aside(self) -> bool:
         if not self._rate or len(self._arrivals) < 4:
@@ -166,7 +173,6 @@ class Display:
                 return  # another one is asked for already
             self._rate, self._pause_s = 0.0, pause_s
         log.warning("%s", said)
-        self._metrics.gauge("error", said)
         self.flush()
         self._say(said)
 

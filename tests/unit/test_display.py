@@ -260,9 +260,12 @@ def test_what_was_given_up_is_tried_again(stage: Stage, monkeypatch) -> None:
 
     monkeypatch.setattr(module, "Budget", Once)
     monkeypatch.setattr(module, "PAUSES_S", (0.3, 1000.0))
-    stage.play(lambda: str(stage.metrics.snapshot().get("display.state")) == "given up; again in 0.3 s")
+    said, gauge = [], stage.metrics.gauge
+    monkeypatch.setattr(stage.metrics, "gauge", lambda *named: (said.append(named), gauge(*named)))
+    stage.play(lambda: ("error", "given up; again in 0.3 s") in said)
     stage.play(lambda: stage.metrics.get("output.warped") >= 3)
     assert stage.metrics.snapshot()["display.state"] == "60 Hz"
+    assert stage.metrics.snapshot()["error"] == "", "it is over"
 
 
 def test_off_is_off_while_it_waits_to_try_again(stage: Stage, monkeypatch) -> None:
@@ -273,9 +276,11 @@ def test_off_is_off_while_it_waits_to_try_again(stage: Stage, monkeypatch) -> No
     monkeypatch.setattr(module, "Budget", Strict)
     monkeypatch.setattr(module, "PAUSES_S", (0.2,))
     stage.play(lambda: "given up" in str(stage.metrics.snapshot().get("display.state")))
+    stage.metrics.gauge("error", "the camera is gone")
     stage.display.follow(OFF)
     stage.wait(lambda: stage.metrics.snapshot()["display.state"] == "off")
     assert stage.display._pause_s is None
+    assert stage.metrics.snapshot()["error"] == "the camera is gone", "others may have something to say meanwhile"
 
 
 def test_a_render_that_writes_every_frame_is_never_touched() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.clock import NS
-from bridge.metrics import Metrics, Window
+from bridge.metrics import Metrics, Renamed, Window
 
 
 def test_percentiles_and_rate() -> None:
@@ -36,3 +36,20 @@ def test_snapshot_holds_everything() -> None:
     assert snapshot["state"] == "running"
     assert snapshot["latency.p50"] == snapshot["latency.p99"] == 5.0
     assert metrics.get("nothing") == 0
+
+
+def test_what_is_over_is_unsaid_and_what_others_said_since_stays() -> None:
+    metrics = Metrics()
+    second = Renamed(metrics, lambda name: f"second.{name}", "unit 2")
+    for mine, said in ((metrics, "too slow"), (second, "unit 2: too slow")):
+        mine.gauge("error", "too slow")
+        assert metrics.snapshot()["error"] == said
+        mine.unsay("error", "too slow")
+        assert metrics.snapshot()["error"] == ""
+        mine.gauge("error", "too slow")
+        metrics.gauge("error", "the disk is full")
+        mine.unsay("error", "too slow")
+        assert metrics.snapshot()["error"] == "the disk is full"
+    second.gauge("state", "off")
+    second.unsay("state", "off")
+    assert metrics.snapshot()["second.state"] == ""
