@@ -20,19 +20,16 @@ from bridge.control import Control
 from bridge.controllers import Controllers
 from bridge.display.display import Display
 from bridge.drivers import DriverSpec, make_sink, make_source
-from bridge.errors import ConfigError, ControlError, DriverError, LiveLatentError
+from bridge.errors import DriverError, LiveLatentError
 from bridge.feed import Feeder, SourceThread
 from bridge.frame import MAX_PIXELS, Frame
 from bridge.hint_output import HintOutput
-from bridge.metrics import Metrics
+from bridge.opening import initial_params, opened
 from bridge.output import Output
 from bridge.own_feed import OwnFeeds
-from bridge.preview import PreviewHub
 from bridge.record.deck import Deck
 from bridge.ring import RingWriter
 from bridge.show.acts import Acts
-from bridge.show.director import Director
-from bridge.show.looks import Library
 from bridge.store import ParamStore
 from bridge.supervisor import Supervisor
 from bridge.tox.component import component_hash
@@ -66,7 +63,7 @@ class App:
             "ipadapters": reg.ipadapter_ids,
         }
         self.store = ParamStore(initial_params(config, reg), self._ids)
-        self.director = opened(config, self.store, self.metrics, lambda: _thumbnail(self.context.preview))
+        self.director = opened(config, self.store, self.metrics, self.context.preview)
         self.context.main_tasks.append(self.director.tick)
         self.deck = Deck(config.record, self.metrics, self.store.take, config.every_frame)
         self.context.main_tasks.append(self.deck.report)
@@ -221,48 +218,6 @@ class App:
 
 def _has_desktop() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def opened(config: Config, store: ParamStore, metrics: Metrics, picture: Callable[[], bytes | None]) -> Director:
-    """The show as the config begins it. Raises ConfigError."""
-    director = Director(store, metrics, picture=picture)
-    try:
-        schedules = dict(director.looks.get(config.look).schedules) if config.look else {}
-        for name, text in {**schedules, **config.schedule}.items():
-            director.schedule(name, text)
-        if config.show:
-            director.load(config.show)
-    except ControlError as error:
-        raise ConfigError(str(error)) from error
-    metrics.gauge("look", config.look)
-    return director
-
-
-def _thumbnail(preview: PreviewHub) -> bytes | None:
-    from bridge.web.pictures import thumbnail  # OpenCV, which a start that saves no look need not wait for
-
-    return thumbnail(preview)
-
-
-def initial_params(config: Config, registry: Registry) -> Params:
-    """The model's own defaults, then the look's, then what the config says. ConfigError names what is wrong."""
-    try:
-        look = Library().get(config.look).values if config.look else {}
-    except ControlError as error:
-        raise ConfigError(str(error)) from error
-    rows, values = table(), {**look, **config.params}
-    entry = registry.get(str(values.get("model", Params().model)))
-    for name in ("width", "height", "steps", "strength"):
-        value = getattr(entry, name, None)
-        if value is not None:
-            values.setdefault(name, value)
-    unknown = values.keys() - rows.keys()
-    if unknown:
-        raise ConfigError(f"no parameter {sorted(unknown)[0]!r}")
-    try:
-        return Params(**{name: rows[name].coerce(value) for name, value in values.items()})  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def run(config: Config, with_stdin: bool = False) -> int:

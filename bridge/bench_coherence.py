@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from bridge.app import initial_params
 from bridge.clock import NS, now_ns
 from bridge.config import Config
 from bridge.context import Context
@@ -18,6 +17,7 @@ from bridge.drivers import make_source
 from bridge.errors import ConfigError, LiveLatentError, SourceEnded
 from bridge.frame import Pixels
 from bridge.load_config import load_config, looks, read_file
+from bridge.opening import initial_params
 from engines.registry import Registry
 from pipelines.params import Params
 from pipelines.spec import StreamSpec, structural

@@ -17,7 +17,6 @@ import cv2
 import msgspec
 import numpy as np
 
-from bridge.app import initial_params
 from bridge.bench_coherence import read_clip
 from bridge.clock import MS, NS
 from bridge.config import Config
@@ -26,6 +25,7 @@ from bridge.display.track import Track
 from bridge.display.warp import along
 from bridge.errors import ConfigError, LiveLatentError
 from bridge.frame import Frame, Pixels, Stamps
+from bridge.opening import initial_params
 from engines.fit import Fit
 from engines.registry import Registry
 from pipelines.params import Params

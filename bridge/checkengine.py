@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bridge.app import initial_params
 from bridge.checkup import Check
 from bridge.config import Config
+from bridge.opening import initial_params
 from engines.errors import ModelError
 from engines.registry import Registry
 from pipelines import choose

@@ -278,3 +278,16 @@ class Child:
         if self.busy_ms and busy_s > limit_s:
             return f"on one frame for {busy_s:.1f} s"
         return ""
+
+
+def see_out(children: list[Child], patience_s: float = 1.5) -> None:
+    """Bid them leave, wait for so long at most, and leave nothing of them behind."""
+    for child in children:
+        if child.state is not State.LEAVING:
+            child.dismiss()
+    deadline = now_ns() + int(patience_s * NS)
+    for child in children:
+        while not child.gone() and now_ns() < deadline:
+            threading.Event().wait(0.01)
+        child.kill()
+        child.bury()

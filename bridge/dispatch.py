@@ -22,8 +22,9 @@ from bridge.net import Endpoint
 from bridge.osc import Bundle, Message, message, parse
 from bridge.oscargs import as_typed
 from bridge.sdtd import Alias, Aliases
-from bridge.show.acts import ACTS, Act, Acts
-from bridge.show.acts import COMMANDS as SHOW_COMMANDS
+from bridge.show.act_list import ACTS
+from bridge.show.act_list import COMMANDS as SHOW_COMMANDS
+from bridge.show.acts import Act, Acts
 from bridge.store import ParamStore, Setting
 from bridge.telemetry import NOTES, READINGS, SHOW
 from pipelines.params import table

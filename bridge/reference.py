@@ -14,7 +14,7 @@ import msgspec
 from bridge.config import OscConfig
 from bridge.dispatch import COMMANDS, MAX_SUBSCRIBE_S, SUBSCRIBE_S, VERBS
 from bridge.osc import MAX_ADDRESS, MAX_DEPTH, MAX_PACKET, MAX_PARTS
-from bridge.show.acts import ACTS
+from bridge.show.act_list import ACTS
 from bridge.store import MAX_RAMP_S
 from bridge.subscribers import MAX_PEERS
 from bridge.telemetry import READINGS, SHOW, Reading

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Mapping
 
 from bridge.ahead import Ahead
+from bridge.bulletin import Bulletin
 from bridge.channel import Painted
-from bridge.child import Child
+from bridge.child import Child, see_out
 from bridge.clock import NS, now_ns
 from bridge.config import WorkerConfig
 from bridge.errors import WireError, WorkerError
@@ -30,7 +31,6 @@ DUMP_S = 0.1
 """How long a stalled worker gets to write its stacks before it is killed."""
 SILENT_S = {State.STARTING: 60.0, State.WARM: 5.0, State.LEAVING: 2.0, State.ACTIVE: 5.0, State.DEAD: 5.0}
 """No sign of life for this long, and a worker that does not paint is killed. Imports can hold one up for seconds."""
-ERROR_SHOWN_S = 20.0
 
 
 class Supervisor:
@@ -50,13 +50,9 @@ class Supervisor:
     ) -> None:
         """`rings_own`: control unit → the ring with the pictures of its own stream. `on_hint` gets what `hint_preview`
         wants to be seen, `on_unseen` the feeding times of pictures that newer ones overtook."""
-        self._config = config
-        self._ring_in = ring_in
-        self._metrics = metrics
-        self._on_picture = on_picture
-        self._on_refused = on_refused
-        self._on_skipped = on_skipped
-        self._on_hint, self._on_unseen = on_hint, on_unseen
+        self._config, self._ring_in, self._metrics = config, ring_in, metrics
+        self._on_picture, self._on_hint, self._on_unseen = on_picture, on_hint, on_unseen
+        self._on_refused, self._on_skipped = on_refused, on_skipped
         self._rings_own = dict(rings_own or {})
         self._children: list[Child] = []
         self._active: Child | None = None
@@ -69,15 +65,11 @@ class Supervisor:
         """Nothing is fed on purpose; only for what is reported."""
         self._deaths = Deaths()
         self._not_before_ns = 0
-        self._error_ns = 0
-        self._failed = ""
-        """What an engine said last of why another paints; told once."""
+        self._bulletin = Bulletin(metrics)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ll-supervisor", daemon=True)
-        metrics.gauge("state", "starting")
-        metrics.gauge("error", "")
 
     def start(self) -> None:
         self._thread.start()
@@ -90,15 +82,7 @@ class Supervisor:
             self._thread.join(5.0)
         with self._lock:
             children, self._children, self._active = self._children, [], None
-        for child in children:
-            if child.state is not State.LEAVING:
-                child.dismiss()
-        deadline = now_ns() + int(1.5 * NS)
-        for child in children:
-            while not child.gone() and now_ns() < deadline:
-                threading.Event().wait(0.01)
-            child.kill()
-            child.bury()
+        see_out(children)
 
     def want(self, spec: StreamSpec, params: Params) -> None:
         """What to paint with from now on; `params` are for the warm-up."""
@@ -180,7 +164,7 @@ class Supervisor:
         self._deaths.record(now_ns() / NS, child.painted_s())
         self._not_before_ns = now_ns() + int(self._deaths.pause_s * NS)
         log.warning(reason)
-        self._error(reason)
+        self._bulletin.error(reason)
 
     def _watch(self) -> None:
         at = now_ns()
@@ -211,7 +195,7 @@ class Supervisor:
                 self._not_ahead(child.spec, child.refusal)
             if child.skipped:
                 self._metrics.count("worker.skipped")
-                self._error(child.skipped)
+                self._bulletin.error(child.skipped)
                 child.skipped = ""
                 self._on_skipped()
         active, wanted = self._active, self._wanted
@@ -225,7 +209,7 @@ class Supervisor:
             return
         log.error("can't build %s: %s", spec.model, reason)
         self._metrics.count("worker.refused")
-        self._error(reason)
+        self._bulletin.error(reason)
         active = self._active
         self._refused = spec
         self._on_refused(active.spec if active is not None else None, reason)
@@ -236,11 +220,7 @@ class Supervisor:
         """What comes next can't be built ahead: the standby is a twin again, and the painter knows nothing of it."""
         if self._ahead.give_up(spec):
             log.warning("can't make %s ready: %s", spec.model, reason)
-            self._error(f"the next cue's {spec.model}: {reason}")
-
-    def _error(self, sentence: str) -> None:
-        self._error_ns = now_ns()
-        self._metrics.gauge("error", sentence)
+            self._bulletin.error(f"the next cue's {spec.model}: {reason}")
 
     def _promote(self) -> None:
         """Put a warm worker in the painter's place: at once if there is none, else when it has what is wanted."""
@@ -299,7 +279,7 @@ class Supervisor:
             )
         except (WorkerError, WireError) as error:
             # A full shared memory, a full process table: worth another try, and no reason to stop supervising.
-            self._error(str(error))
+            self._bulletin.error(str(error))
             self._deaths.record(now_ns() / NS, 0.0)
             self._not_before_ns = now_ns() + int(self._deaths.pause_s * NS)
             return
@@ -307,24 +287,14 @@ class Supervisor:
             self._children.append(child)
 
     def _report(self) -> None:
+        self._bulletin.state(self._state(), self.standby_pid is not None)
+        if self._active is not None:
+            self._bulletin.painter(self._active)
+
+    def _state(self) -> str:
         active = self._active
         if active is not None and active.painted:
-            state = "paused" if self.paused else "running"
-            if self._error_ns and now_ns() - self._error_ns > ERROR_SHOWN_S * NS:
-                self._error_ns = 0
-                self._metrics.gauge("error", "")
-        elif self._deaths.hopeless or (self._refused is not None and active is None):
-            state = "failed"
-        else:
-            state = "starting" if self._epoch == 0 else "holding"
-        self._metrics.gauge("state", state)
-        self._metrics.gauge("worker.standby", float(self.standby_pid is not None))
-        if active is not None:
-            self._metrics.gauge("model", f"{active.spec.model} {active.spec.width}x{active.spec.height}")
-            for name, value in active.notes.items():
-                self._metrics.gauge(name, value)
-            failed = str(active.notes.get("engine.failed", ""))
-            if failed and failed != self._failed:
-                log.warning(failed)
-                self._failed = failed
-                self._error(failed)
+            return "paused" if self.paused else "running"
+        if self._deaths.hopeless or (self._refused is not None and active is None):
+            return "failed"
+        return "starting" if self._epoch == 0 else "holding"

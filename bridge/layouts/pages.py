@@ -12,7 +12,7 @@ from itertools import groupby, pairwise
 from typing import Literal
 
 from bridge.dispatch import COMMANDS
-from bridge.show.acts import ACTS
+from bridge.show.act_list import ACTS
 from bridge.telemetry import READINGS, SHOW, Reading
 from pipelines.params import ParamSpec, table
 from pipelines.paramspec import Curve

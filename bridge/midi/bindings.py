@@ -20,7 +20,7 @@ from bridge.errors import ConfigError, ControlError, LiveLatentError
 from bridge.load_config import near, read_file
 from bridge.midi.events import Control, read_control
 from bridge.midi.travel import Travel
-from bridge.show.acts import ACTS, COMMANDS
+from bridge.show.act_list import ACTS, COMMANDS
 from bridge.show.cues import Quantise
 from bridge.show.looks import make_room, safe_name, write
 from bridge.store import MAX_RAMP_S

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from support.theatre import Theatre, write_look, write_show
 
 from bridge.errors import LiveLatentError
-from bridge.show.acts import ACTS, Acts
+from bridge.show.act_list import ACTS
+from bridge.show.acts import Acts
 from pipelines.drive import Instant, Shared, compile_drive
 from pipelines.expr import ExprError
 

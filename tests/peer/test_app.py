@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from pythonosc.udp_client import SimpleUDPClient
 
-from bridge.app import App, initial_params
+from bridge.app import App
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
 from bridge.errors import ConfigError
 from bridge.frame import Frame
+from bridge.opening import initial_params
 from engines.registry import Registry
 
 pytestmark = pytest.mark.usefixtures("nothing_left")

@@ -8,7 +8,8 @@ from support.theatre import Theatre, write_look, write_show
 from bridge.dispatch import MAX_ACTS, Batch, Dispatch
 from bridge.errors import LiveLatentError
 from bridge.osc import build, message
-from bridge.show.acts import ACTS, Acts, Answer
+from bridge.show.act_list import ACTS
+from bridge.show.acts import Acts, Answer
 from bridge.show.looks import Library
 
 ME = ("127.0.0.1", 9)

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from bridge import checkengine, checktorch, checkup
-from bridge.app import initial_params
 from bridge.checktorch import Card, Facts, Torch
 from bridge.checkup import Check
 from bridge.cli import main
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
 from bridge.doctor import lines
+from bridge.opening import initial_params
 from engines.paths import home
 from engines.registry import Registry
 from pipelines import choose

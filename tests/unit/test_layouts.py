@@ -16,7 +16,7 @@ from bridge.dispatch import COMMANDS
 from bridge.layouts import stagecontrol, tosc, touchosc
 from bridge.layouts.cli import STAGE_CONTROL, TOUCHOSC, everything_shipped
 from bridge.layouts.pages import Control, Page, pages
-from bridge.show.acts import ACTS
+from bridge.show.act_list import ACTS
 from bridge.telemetry import READINGS, SHOW
 from bridge.tox.pages import shipped
 from pipelines.params import table

@@ -13,7 +13,7 @@ from bridge.dispatch import COMMANDS, VERBS
 from bridge.metrics import Metrics
 from bridge.osc import build, parse
 from bridge.reference import as_json, markdown
-from bridge.show.acts import ACTS
+from bridge.show.act_list import ACTS
 from bridge.telemetry import READINGS, SHOW, readings, show_telemetry, telemetry
 from pipelines.params import table
 
