@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write_random(folder: Path, kind: Kind, nets: Nets) -> None:
     assert kind != "sdxl-turbo", "its second text encoder is not made here"
     nets.unet.net.save_pretrained(folder / "unet")
     random_autoencoder(kind, nets.device, nets.dtype).save_pretrained(folder / "vae")
-    _write_text(folder, nets.unet.net.config.cross_attention_dim)
+    width = nets.unet.net.config.cross_attention_dim
+    write_text(folder, TOKENS, hidden_size=width, intermediate_size=width, num_hidden_layers=1, num_attention_heads=2)
     _write(folder / "scheduler" / "scheduler_config.json", {"_class_name": "EulerDiscreteScheduler", **SCHEDULER})
     index = {
         "_class_name": "StableDiffusionPipeline",
@@ -37,31 +39,42 @@ def write_random(folder: Path, kind: Kind, nets: Nets) -> None:
     _write(folder / "model_index.json", index)
 
 
-def _write_text(folder: Path, width: int) -> None:
+def write_text(folder: Path, length: int, words: Sequence[str] = (), suffix: str = "", **config: int) -> None:
+    """A CLIP text encoder that was never taught, `text_encoder<suffix>`, and its tokenizer: prompts of `length` tokens.
+    `config`: of transformers' CLIPTextConfig. One with a suffix gives a pooled embedding too."""
     from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
 
+    known = write_tokenizer(folder / f"tokenizer{suffix}", length, words)
+    clip = CLIPTextConfig(
+        vocab_size=len(known),
+        max_position_embeddings=length,
+        bos_token_id=known[BEGIN],
+        eos_token_id=known[END],
+        pad_token_id=known[END],
+        **config,
+    )
+    model = CLIPTextModelWithProjection(clip) if suffix else CLIPTextModel(clip)
+    model.save_pretrained(folder / f"text_encoder{suffix}")
+
+
+def write_tokenizer(folder: Path, length: int, words: Sequence[str] = ()) -> dict[str, int]:
+    """CLIP's kind of byte-pair encoding: letters, and merges that make a few whole words. Digits are not in it."""
+    merges = []
+    for word in words:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts = [parts[0] + parts[1], *parts[2:]]
     letters = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
-    words = {token: number for number, token in enumerate([*letters, UNKNOWN, BEGIN, END])}
-    _write(folder / "tokenizer" / "vocab.json", words)
-    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    tokens = dict.fromkeys([*letters, *(a + b for a, b in merges), UNKNOWN, BEGIN, END])
+    known = {token: number for number, token in enumerate(tokens)}
+    _write(folder / "vocab.json", known)
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges), ""]))
     special = {"bos_token": BEGIN, "eos_token": END, "pad_token": END, "unk_token": UNKNOWN}
-    _write(
-        folder / "tokenizer" / "tokenizer_config.json",
-        {**special, "model_max_length": TOKENS, "tokenizer_class": "CLIPTokenizer"},
-    )
-    config = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=width,
-        intermediate_size=width,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=TOKENS,
-        bos_token_id=words[BEGIN],
-        eos_token_id=words[END],
-        pad_token_id=words[END],
-    )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    config = {**special, "model_max_length": length, "tokenizer_class": "CLIPTokenizer"}
+    _write(folder / "tokenizer_config.json", config)
+    return known
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

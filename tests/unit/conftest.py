@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,13 @@ SCHEDULER = {
 }
 WORDS = ("neon", "ink", "gold")
 LENGTH = 16
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 37,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "projection_dim": 32,
+}
 
 
 @pytest.fixture(scope="session")
@@ -43,12 +49,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 def write_model(folder: Path, kind: str, tiny: bool, prediction: str) -> None:
     import torch
 
+    from engines.random_folder import write_text
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         write_unet(folder / "unet", kind)
         write_vae(folder / "vae", tiny)
         for suffix in ("", "_2") if kind == "sdxl" else ("",):
-            write_text(folder, suffix)
+            write_text(folder, LENGTH, WORDS, suffix, **TEXT)
     (folder / "scheduler").mkdir()
     config = {**SCHEDULER, "prediction_type": prediction}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
@@ -125,44 +133,3 @@ def write_vae(folder: Path, tiny: bool) -> None:
         latent_channels=4,
         norm_num_groups=4,
     ).save_pretrained(folder)
-
-
-def write_text(folder: Path, suffix: str) -> None:
-    from transformers.models.clip.configuration_clip import CLIPTextConfig
-    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
-
-    vocabulary = write_tokenizer(folder / f"tokenizer{suffix}")
-    config = CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        intermediate_size=37,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        max_position_embeddings=LENGTH,
-        projection_dim=32,
-        bos_token_id=vocabulary["<|startoftext|>"],
-        eos_token_id=vocabulary["<|endoftext|>"],
-        pad_token_id=vocabulary["<|endoftext|>"],
-    )
-    cls = CLIPTextModelWithProjection if suffix else CLIPTextModel
-    cls(config).save_pretrained(folder / f"text_encoder{suffix}")
-
-
-def write_tokenizer(folder: Path) -> dict[str, int]:
-    """CLIP's kind of byte-pair encoding: letters, and merges that make a few whole words. Digits are not in it."""
-    merges = []
-    for word in WORDS:
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        while len(parts) > 1:
-            merges.append((parts[0], parts[1]))
-            parts = [parts[0] + parts[1], *parts[2:]]
-    letters = [*string.ascii_lowercase, *(f"{c}</w>" for c in string.ascii_lowercase)]
-    tokens = dict.fromkeys([*letters, *(a + b for a, b in merges), "<|unknown|>", "<|startoftext|>", "<|endoftext|>"])
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
-    config = {**special, "unk_token": "<|unknown|>", "model_max_length": LENGTH, "tokenizer_class": "CLIPTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return vocabulary
