@@ -29,7 +29,7 @@ class Aside:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         mine = self._mine
-        stream = mine.stream = mine.stream or self._machine.stream()
+        stream = mine.stream = mine.stream or self._machine.stream(first=True)
         stream.follow(self._machine.here().mark())
         with self._machine.on(stream):
             yield

@@ -80,5 +80,10 @@ def joins(unet: Any, aside: Aside) -> None:
 def tune_card() -> None:
     """What makes a card's kernels faster and no picture worse: cuDNN tries them out, fp32 sums may use TF32."""
     torch.backends.cudnn.benchmark = True
+    # once it has tried them torch would give all free memory back, for which the card stands still; and where another
+    # thread records a frame meanwhile, torch's allocator refuses
+    keep = getattr(torch._C, "_cudnn_set_conv_benchmark_empty_cache", None)  # private, and only in builds with CUDA
+    if keep is not None:
+        keep(False)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True

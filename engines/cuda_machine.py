@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,24 +39,66 @@ class CudaStream:
         self.stream.wait_event(event.event)
 
 
+class CudaPool:
+    """Memory that graphs share, under a name of torch's.
+
+    When a pool's last graph goes torch takes no other under that name (c10's `create_or_incref_pool` asserts it); and a
+    stream whose input changes its size lets go of all its graphs, and records others. So one that is never played stays
+    as long as the pool.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.name = torch.cuda.graph_pool_handle()
+        self._anchor: torch.cuda.CUDAGraph | None = None
+        self._broken: list[torch.cuda.CUDAGraph] = []
+
+    def hold(self) -> None:
+        """Before a graph is recorded in it, on a stream that can be recorded."""
+        if self._anchor is None:
+            one, anchor = torch.zeros(1, device=self._device), torch.cuda.CUDAGraph()
+            anchor.capture_begin(self.name, capture_error_mode="thread_local")
+            one.zero_()
+            anchor.capture_end()
+            self._anchor = anchor
+
+    def give_up(self, graph: torch.cuda.CUDAGraph) -> None:
+        """The driver called a recording invalid: to torch it goes on for good, in this pool. Those to come get another;
+        `graph`, which torch's allocators may still ask, stays."""
+        self._broken.append(graph)
+        index = self._device.index if self._device.index is not None else torch.cuda.current_device()
+        with suppress(RuntimeError):  # where it had ended after all
+            torch._C._cuda_endAllocateToPool(index, self.name)
+            torch._C._cuda_releasePool(index, self.name)
+        self.name, self._anchor = torch.cuda.graph_pool_handle(), None
+
+
 class CudaGraph:
     """Implements engines.machine.Graph."""
 
-    def __init__(self, pool: Any, device: torch.device) -> None:
+    def __init__(self, pool: CudaPool, device: torch.device) -> None:
         self._graph, self._pool, self._device = torch.cuda.CUDAGraph(), pool, device
 
     @contextmanager
     def record(self) -> Iterator[None]:
         torch.cuda.synchronize(self._device)  # nothing that is still at work may be counted as free meanwhile
+        self._pool.hold()
         # other threads load networks and encode prompts: what they ask of the card is none of this recording's
-        self._graph.capture_begin(self._pool, capture_error_mode="thread_local")
+        self._graph.capture_begin(self._pool.name, capture_error_mode="thread_local")
         try:
             yield
         except BaseException:
             with suppress(RuntimeError):  # it says once more that the recording is worth nothing
-                self._graph.capture_end()
+                self._end()
             raise
-        self._graph.capture_end()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._graph.capture_end()
+        except RuntimeError:
+            self._pool.give_up(self._graph)
+            raise
 
     def play(self) -> None:
         self._graph.replay()
@@ -69,8 +110,10 @@ class CudaMachine:
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def stream(self) -> CudaStream:
-        return CudaStream(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
+    def stream(self, first: bool = False) -> CudaStream:
+        # torch has 32 streams of each priority, and after the last it gives the first again. So those of frames, which
+        # are recorded, are never those of anybody who asks for one without a priority.
+        return CudaStream(torch.cuda.Stream(self._device, priority=-1 if first else 0))  # type: ignore[no-untyped-call]
 
     def others(self) -> CudaStream:
         return CudaStream(torch.cuda.default_stream(self._device))
@@ -86,10 +129,10 @@ class CudaMachine:
     def rehearse(self, stream: CudaStream, /) -> AbstractContextManager[None]:
         return self.on(stream)
 
-    def pool(self) -> Any:
-        return torch.cuda.graph_pool_handle()
+    def pool(self) -> CudaPool:
+        return CudaPool(self._device)
 
-    def graph(self, pool: Any, /) -> CudaGraph:
+    def graph(self, pool: CudaPool, /) -> CudaGraph:
         return CudaGraph(pool, self._device)
 
     def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -56,8 +56,8 @@ class EmulatedEvent:
 class EmulatedStream:
     """Implements engines.machine.Stream."""
 
-    def __init__(self, machine: EmulatedMachine, number: int) -> None:
-        self._machine, self.number = machine, number
+    def __init__(self, machine: EmulatedMachine, number: int, first: bool = False) -> None:
+        self._machine, self.number, self.first = machine, number, first
 
     def mark(self, timed: bool = False) -> EmulatedEvent:
         graph = self._machine.recording
@@ -72,6 +72,8 @@ class EmulatedStream:
             raise BrokenRule("a recording waits for work outside of it")
         self._machine.ledger.learn(self.number, event.clock)
         if event.graph is not None:
+            if not self.first:
+                raise BrokenRule("a recording goes on on a stream that another thread may be given, too")
             event.graph.streams.add(self.number)
 
 
@@ -98,6 +100,8 @@ class EmulatedGraph:
         main = machine.here().number
         if main == OTHERS:
             raise BrokenRule("a graph can't be recorded on the stream that everybody uses")
+        if not machine.here().first:
+            raise BrokenRule("a graph is recorded on a stream that another thread may be given, too")
         mine, before = machine.mine, machine.ledger
         mine.recording, self.streams, mine.fork = self, {main}, before.fork()
         try:
@@ -196,9 +200,9 @@ class EmulatedMachine(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def ledger(self) -> Ledger:
         return self.mine.fork or self._ledger
 
-    def stream(self) -> EmulatedStream:
+    def stream(self, first: bool = False) -> EmulatedStream:
         self._numbers += 1
-        return EmulatedStream(self, self._numbers)
+        return EmulatedStream(self, self._numbers, first)
 
     def others(self) -> EmulatedStream:
         return self._everybody

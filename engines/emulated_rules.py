@@ -71,11 +71,12 @@ def refuse(func: Any, args: Any, kwargs: Any) -> str:
         return f"{name} {NAMES[name]}"
     if not _drops(func, args, kwargs):
         return ""
+    if name in INDEXED:  # tagged for what a mask does; numbers on the device are taken as they come
+        masks = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        return "a mask as an index has a shape that depends on data" if masks else ""
     for tag in func.tags:
         if tag in TAGS:
             return f"{name} {TAGS[tag]}"
-    if name in INDEXED and any(index is not None and index.dtype is torch.bool for index in args[1]):
-        return "a mask as an index has a shape that depends on data"
     if name in WHOLE:
         return f"{name} {WHOLE[name]}"
     if f"{name}.{func._overloadname}" in COUNTS:

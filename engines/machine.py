@@ -53,7 +53,9 @@ class Graph(Protocol):
 class Machine(Protocol):
     """One device's streams and graphs. Another thread may record, on streams of its own, while the frame's plays."""
 
-    def stream(self) -> Stream: ...
+    def stream(self, first: bool = False) -> Stream:
+        """`first`: for a frame's own work, which comes before what goes on beside it, and may be recorded."""
+        ...
 
     def others(self) -> Stream:
         """What threads that know nothing of streams use."""

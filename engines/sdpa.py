@@ -19,6 +19,11 @@ KERNELS: Mapping[str, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
+CAN: Mapping[SDPBackend, Callable[[Any], bool]] = {
+    SDPBackend.FLASH_ATTENTION: torch.backends.cuda.can_use_flash_attention,
+    SDPBackend.CUDNN_ATTENTION: torch.backends.cuda.can_use_cudnn_attention,
+    SDPBackend.EFFICIENT_ATTENTION: torch.backends.cuda.can_use_efficient_attention,
+}
 TURNS = 9
 
 
@@ -46,6 +51,12 @@ class Seen(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def first(kernel: SDPBackend) -> list[SDPBackend]:
+    """All kernels, this one first. torch has one order for a whole process: whoever changes it leaves none out, since
+    other threads attend meanwhile, to what this kernel may not be able to do."""
+    return [kernel, *(other for other in KERNELS.values() if other is not kernel), SDPBackend.MATH]
+
+
 def order(
     found: Mapping[Attention, int], cost: Callable[[SDPBackend, Attention], float]
 ) -> tuple[list[SDPBackend], str]:
@@ -67,10 +78,17 @@ def order(
 
 @torch.inference_mode()
 def timed(kernel: SDPBackend, each: Attention) -> float:
-    """Milliseconds on the card, the median of TURNS."""
-    query, key = (torch.randn(shape, dtype=each.dtype, device=each.device) for shape in (each.query, each.key))
+    """Milliseconds on the card, the median of TURNS. Raises RuntimeError for what the kernel can't do."""
+    # the process's own generator is refused while another thread records a frame
+    generator = torch.Generator(each.device).manual_seed(1)
+    query, key = (
+        torch.randn(shape, dtype=each.dtype, device=each.device, generator=generator)
+        for shape in (each.query, each.key)
+    )
+    if not CAN[kernel](torch.backends.cuda.SDPAParams(query, key, key, None, 0.0, False, False)):
+        raise RuntimeError("this kernel can't do it")
     times = []
-    with sdpa_kernel(kernel):
+    with sdpa_kernel(first(kernel), set_priority=True):
         for _ in range(TURNS + 2):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()

@@ -51,7 +51,7 @@ class Lanes:
     def __init__(self, machine: Machine, size: tuple[int, int], device: torch.device) -> None:
         self._machine, self._device = machine, device
         self._forecast = Forecast()
-        self.streams = self._enter, self._walk, self._leave = [machine.stream() for _ in range(3)]
+        self.streams = self._enter, self._walk, self._leave = [machine.stream(first=True) for _ in range(3)]
         self._recorder = Recorder(machine)
         self._rehearsal = Rehearsal(machine, self._recorder)
         self.live = False

@@ -48,7 +48,7 @@ class Recorder:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        streams = self._streams = [machine.stream() for _ in range(3)]
+        streams = self._streams = [machine.stream(first=True) for _ in range(3)]
         self._pools = [machine.pool() for _ in streams]
         self._copies = [machine.pool() for _ in streams]
         self._ahead = machine.pool()

@@ -47,7 +47,7 @@ class Landing:
     """
 
     def __init__(self, machine: Machine, device: torch.device) -> None:
-        self._machine, self._device, self._stream = machine, device, machine.stream()
+        self._machine, self._device, self._stream = machine, device, machine.stream(first=True)
         self._places: list[tuple[Tensor, Event | None]] = []
         """The one to use next first, each with when it has been used."""
 

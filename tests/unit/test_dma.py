@@ -152,7 +152,7 @@ def test_after_a_refusal_nobody_is_asked_again(ring):
 
 def test_the_stand_in_for_a_card_forgives_nothing():
     machine = EmulatedMachine()
-    stream = machine.stream()
+    stream = machine.stream(first=True)
     with closing(RingWriter.create(1 << 20)) as ring:
         at = ring.open((80, 100, 3)).pixels.ctypes.data
         with pytest.raises(BrokenRule, match="whole pages"):

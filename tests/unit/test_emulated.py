@@ -20,7 +20,7 @@ def machine() -> EmulatedMachine:
 
 def record(machine, run, stream=None, pool=None):
     graph = machine.graph(pool or machine.pool())
-    with machine.on(stream or machine.stream()), torch.inference_mode(), graph.record():
+    with machine.on(stream or machine.stream(first=True)), torch.inference_mode(), graph.record():
         run()
     return graph
 
@@ -76,7 +76,7 @@ def test_every_rule_says_what_it_is_about(machine):
 
 def test_work_beside_a_recording_is_done_at_once_so_it_is_refused(machine):
     """Its memory would come from outside of the graph's pool, and nothing of it would be played again."""
-    beside, x = machine.stream(), torch.ones(4)
+    beside, x = machine.stream(first=True), torch.ones(4)
 
     def run():
         with machine.on(beside):
@@ -96,8 +96,8 @@ def test_work_beside_a_recording_is_done_at_once_so_it_is_refused(machine):
 
 
 def test_a_recording_waits_for_nothing_outside_and_nobody_outside_for_it(machine):
-    main, x, marks = machine.stream(), torch.ones(4), []
-    before = machine.stream().mark()
+    main, x, marks = machine.stream(first=True), torch.ones(4), []
+    before = machine.stream(first=True).mark()
     with pytest.raises(BrokenRule, match="outside of it"):
         record(machine, lambda: machine.here().follow(before), main)
 
@@ -107,7 +107,7 @@ def test_a_recording_waits_for_nothing_outside_and_nobody_outside_for_it(machine
 
     record(machine, run, main)
     with pytest.raises(BrokenRule, match="outside of it"):
-        machine.stream().follow(marks[0])
+        machine.stream(first=True).follow(marks[0])
     with pytest.raises(BrokenRule, match="not done"):
         marks[0].wait()
 
@@ -123,7 +123,7 @@ def test_what_was_begun_aside_is_forgotten_where_a_recording_fails(machine):
     with pytest.raises(BrokenRule, match="host"):
         record(machine, run)
     aside.drop()
-    with machine.on(machine.stream()):
+    with machine.on(machine.stream(first=True)):
         aside.join()
 
 
@@ -139,7 +139,7 @@ def test_a_recording_does_nothing_and_its_results_are_worth_nothing_before_it_is
         total.add_(x.sum())
         out.append(x * 2)
 
-    stream = machine.stream()
+    stream = machine.stream(first=True)
     graph = record(machine, run, stream)
     assert total.item() == 0.0
     assert out[0].isnan().all()
@@ -156,7 +156,7 @@ def test_a_recording_does_nothing_and_its_results_are_worth_nothing_before_it_is
 
 def test_what_python_reads_is_read_once(machine):
     x, gain, out = torch.ones(3), {"now": 2.0}, []
-    stream = machine.stream()
+    stream = machine.stream(first=True)
     graph = record(machine, lambda: out.append(x * gain["now"]), stream)
     gain["now"] = 3.0
     with machine.on(stream):
@@ -165,7 +165,7 @@ def test_what_python_reads_is_read_once(machine):
 
 
 def test_what_another_stream_writes_has_to_be_waited_for(machine):
-    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    one, two, x = machine.stream(first=True), machine.stream(first=True), torch.zeros(4)
     with machine.on(one):
         x.add_(1.0)
     with machine.on(two), pytest.raises(BrokenRule, match="has not waited"):
@@ -176,7 +176,7 @@ def test_what_another_stream_writes_has_to_be_waited_for(machine):
 
 
 def test_what_another_stream_reads_may_not_be_written_over(machine):
-    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    one, two, x = machine.stream(first=True), machine.stream(first=True), torch.zeros(4)
     with machine.on(one):
         x.clone()
     with machine.on(two), pytest.raises(BrokenRule, match="may still read"):
@@ -187,7 +187,7 @@ def test_what_another_stream_reads_may_not_be_written_over(machine):
 
 
 def test_an_event_is_no_news_of_what_comes_after_it(machine):
-    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    one, two, x = machine.stream(first=True), machine.stream(first=True), torch.zeros(4)
     event = one.mark()
     with machine.on(one):
         x.add_(1.0)
@@ -197,7 +197,8 @@ def test_an_event_is_no_news_of_what_comes_after_it(machine):
 
 
 def test_waiting_is_handed_on(machine):
-    one, two, three, x = machine.stream(), machine.stream(), machine.stream(), torch.zeros(4)
+    one, two, three = (machine.stream(first=True) for _ in range(3))
+    x = torch.zeros(4)
     with machine.on(one):
         x.add_(1.0)
     two.follow(one.mark())
@@ -207,7 +208,7 @@ def test_waiting_is_handed_on(machine):
 
 
 def test_the_host_waits_too_and_what_it_has_waited_for_holds_for_all(machine):
-    one, two, x = machine.stream(), machine.stream(), machine.host((4,), torch.float32)
+    one, two, x = machine.stream(first=True), machine.stream(first=True), machine.host((4,), torch.float32)
     with machine.on(one):
         x.add_(1.0)
     with pytest.raises(BrokenRule):
@@ -219,7 +220,7 @@ def test_the_host_waits_too_and_what_it_has_waited_for_holds_for_all(machine):
 
 
 def test_graphs_are_played_in_order_like_anything_else(machine):
-    one, two, x = machine.stream(), machine.stream(), torch.zeros(4)
+    one, two, x = machine.stream(first=True), machine.stream(first=True), torch.zeros(4)
     writes, reads = record(machine, lambda: x.add_(1.0), one), record(machine, lambda: x.clone(), two)
     with machine.on(one):
         writes.play()
@@ -228,7 +229,7 @@ def test_graphs_are_played_in_order_like_anything_else(machine):
 
 
 def test_graphs_of_one_pool_are_not_played_beside_each_other(machine):
-    one, two, pool, x = machine.stream(), machine.stream(), machine.pool(), torch.zeros(4)
+    one, two, pool, x = machine.stream(first=True), machine.stream(first=True), machine.pool(), torch.zeros(4)
     first, second = (record(machine, lambda: x + 1.0, stream, pool) for stream in (one, two))
     with machine.on(one):
         first.play()
@@ -240,7 +241,7 @@ def test_graphs_of_one_pool_are_not_played_beside_each_other(machine):
 
 
 def test_a_result_is_gone_when_another_graph_of_its_pool_was_played(machine):
-    stream, pool, x, out = machine.stream(), machine.pool(), torch.ones(4), []
+    stream, pool, x, out = machine.stream(first=True), machine.pool(), torch.ones(4), []
     first = record(machine, lambda: out.append(x + 1.0), stream, pool)
     second = record(machine, lambda: x + 2.0, stream, pool)
     with machine.on(stream):
@@ -252,7 +253,7 @@ def test_a_result_is_gone_when_another_graph_of_its_pool_was_played(machine):
 
 
 def test_a_stream_that_takes_part_is_waited_for_in_the_graph(machine):
-    main, x = machine.stream(), torch.ones(4)
+    main, x = machine.stream(first=True), torch.ones(4)
     aside = Aside(machine)
 
     def forget():
@@ -272,7 +273,7 @@ def test_a_stream_that_takes_part_is_waited_for_in_the_graph(machine):
 
 
 def test_what_runs_aside_is_joined_before_it_is_used(machine):
-    main, x = machine.stream(), torch.ones(4)
+    main, x = machine.stream(first=True), torch.ones(4)
     aside = Aside(machine)
     with machine.on(main):
         with aside():
@@ -284,7 +285,7 @@ def test_what_runs_aside_is_joined_before_it_is_used(machine):
 
 
 def test_recordings_are_made_once_not_within_each_other_and_not_where_all_work(machine):
-    x, stream = torch.ones(4), machine.stream()
+    x, stream = torch.ones(4), machine.stream(first=True)
     with pytest.raises(BrokenRule, match="inside another"):
         record(machine, lambda: record(machine, lambda: x + 1.0), stream)
     with pytest.raises(BrokenRule, match="everybody"):
@@ -297,7 +298,7 @@ def test_recordings_are_made_once_not_within_each_other_and_not_where_all_work(m
 
 
 def test_the_host_waits_for_nothing_in_a_recording(machine):
-    event, x = machine.stream().mark(), torch.ones(4)
+    event, x = machine.stream(first=True).mark(), torch.ones(4)
 
     def wait():
         x.add(1.0)
@@ -308,7 +309,7 @@ def test_the_host_waits_for_nothing_in_a_recording(machine):
 
 
 def test_what_is_made_outside_of_graphs_is_counted(machine):
-    x, stream = torch.ones(4), machine.stream()
+    x, stream = torch.ones(4), machine.stream(first=True)
     with machine.on(stream):
         x.add_(1.0)
         x.view(2, 2)
@@ -320,7 +321,7 @@ def test_what_is_made_outside_of_graphs_is_counted(machine):
 
 
 def test_other_threads_are_left_alone(machine):
-    x, stream, found = torch.ones(4), machine.stream(), []
+    x, stream, found = torch.ones(4), machine.stream(first=True), []
 
     def other():
         found.append(x.sum().item())
@@ -333,3 +334,25 @@ def test_other_threads_are_left_alone(machine):
 
     record(machine, run, stream)
     assert found == [4.0]
+
+
+def test_a_recording_stays_on_streams_that_no_other_thread_is_given(machine):
+    x, aside = torch.ones(4), machine.stream()
+    with pytest.raises(BrokenRule, match="another thread may be given"):
+        record(machine, lambda: x + 1, aside)
+
+    def leaves():
+        aside.follow(machine.here().mark())
+
+    with pytest.raises(BrokenRule, match="another thread may be given"):
+        record(machine, leaves)
+
+
+def test_numbers_on_the_device_may_be_an_index_and_a_mask_may_not(machine):
+    x, at, out = torch.arange(4.0), torch.tensor([2, 0], dtype=torch.int32), torch.zeros(2)
+    graph = record(machine, lambda: out.copy_(x[at]))
+    with machine.on(machine.stream()):
+        graph.play()
+    assert out.tolist() == [2.0, 0.0]
+    with pytest.raises(BrokenRule, match="mask as an index"):
+        record(machine, lambda: x[x > 1.0])

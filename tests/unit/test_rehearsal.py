@@ -270,7 +270,7 @@ def test_a_twin_has_memory_of_its_own_and_the_same_views():
 
 def test_a_rehearsal_may_read_what_others_write_and_writes_to_nothing_of_theirs():
     machine, x = EmulatedMachine(), torch.ones(4)
-    one, two = machine.stream(), machine.stream()
+    one, two = machine.stream(first=True), machine.stream(first=True)
     with machine.on(one):
         x.add_(1.0)
     with machine.rehearse(two):
@@ -282,7 +282,7 @@ def test_a_rehearsal_may_read_what_others_write_and_writes_to_nothing_of_theirs(
 
 def test_graphs_are_played_while_another_thread_records():
     machine, x = EmulatedMachine(), torch.zeros(4)
-    one, two, pool = machine.stream(), machine.stream(), machine.pool()
+    one, two, pool = machine.stream(first=True), machine.stream(first=True), machine.pool()
     graph = machine.graph(pool)
     with machine.on(one), torch.inference_mode(), graph.record():
         x.add_(1.0)
