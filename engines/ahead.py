@@ -10,7 +10,7 @@ does so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -65,27 +65,36 @@ class Part(nn.Linear):
         return input[:, self.at : self.at + self.out_features]
 
 
+class Stacks(NamedTuple):
+    """Weights of layers that take the same, one below the other. Each path and number of rows in their order."""
+
+    time: Tensor
+    bias: Tensor
+    blocks: list[tuple[str, int]]
+    """Of the residual blocks' projections."""
+    text: Tensor
+    readers: list[tuple[str, int]]
+    """Of the cross attentions' keys and values, by turns."""
+    heads: list[int]
+
+
 class Ahead:
     """Of one UNet2DConditionModel or ControlNetModel, which from then on has to be given what this computes."""
 
     def __init__(
-        self, net: Any, version: Callable[[], int], condition: Callable[[Tensor | None], Tensor | None]
+        self,
+        net: Any,
+        stacks: Stacks,
+        version: Callable[[], int],
+        condition: Callable[[Tensor | None], Tensor | None],
     ) -> None:
-        """`net` must be `foreseeable`, and is changed. `condition`: guidance scale to what the embedding takes."""
-        self._net, self.version, self._condition = net, version, condition
+        """`net`: what has its embeddings. `condition`: guidance scale to what the embedding takes."""
+        self.net, self.stacks, self.version, self._condition = net, stacks, version, condition
         self._added: str | None = net.config.addition_embed_type
         self.pooled = self._added is not None
         """Whether the prompt is part of the time's embedding, as SDXL's and pocket's are."""
         self.guided = getattr(net.config, "time_cond_proj_dim", None) is not None
         """Whether the guidance scale is."""
-        resnets = _resnets(net)
-        self._act = resnets[0].nonlinearity
-        self._time, self._bias = _stack([resnet.time_emb_proj for resnet in resnets])
-        self._heads: list[int] = [attn.heads for attn in _readers(net)]
-        self._widths: list[int] = [attn.to_k.out_features for attn in _readers(net)]
-        readers = [layer for attn in _readers(net) for layer in (attn.to_k, attn.to_v)]
-        self._text = _stack(readers)[0] if readers else self._time.new_zeros(0, net.config.cross_attention_dim)
-        hand_over(net)
 
     def __call__(self, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Known:
         """Of one step: t and guidance 0-dim, cond [B, ...] each."""
@@ -95,29 +104,29 @@ class Ahead:
     def room(self, steps: int, length: int) -> tuple[Tensor, Tensor]:
         """Memory for what `times` and `reads` give, of so many steps, two prompts, and texts of that length."""
         rows = 2 if self.pooled else 1
-        times = self._time.new_zeros(steps, rows, len(self._time))
-        return times, self._text.new_zeros(2, length, len(self._text))
+        times = self.stacks.time.new_zeros(steps, rows, len(self.stacks.time))
+        return times, self.stacks.text.new_zeros(2, length, len(self.stacks.text))
 
     def times(self, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
         """t fp32 [S] to [S, B, sum of the blocks' channels], B = 1 where the prompt has no part in it."""
-        net, dtype = self._net, self._time.dtype
+        net, dtype = self.net, self.stacks.time.dtype
         angles = Timesteps.forward(net.time_proj, t).to(dtype)
         found = TimestepEmbedding.forward(net.time_embedding, angles, self._condition(guidance))[:, None]
         if self._added == "text":
-            found = found + TextTimeEmbedding.forward(net.add_embedding, cond[0])
+            found = found + TextTimeEmbedding.forward(net.add_embedding, cond[0].to(dtype))
         elif self._added == "text_time":
             sizes = Timesteps.forward(net.add_time_proj, cond[2].flatten()).reshape(len(cond[1]), -1)
             found = found + TimestepEmbedding.forward(net.add_embedding, torch.cat([cond[1], sizes], 1).to(dtype))
-        return F.linear(self._act(found), self._time, self._bias)
+        return F.linear(F.silu(found), self.stacks.time, self.stacks.bias)
 
     def reads(self, text: Tensor) -> Tensor:
         """Hidden states [B, L, D] to the keys and values of all cross attentions, side by side."""
-        return F.linear(text, self._text)
+        return F.linear(text.to(self.stacks.text.dtype), self.stacks.text)
 
-    def views(self, reads: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    def views(self, reads: Tensor) -> tuple[tuple[Tensor, ...], ...]:
         """Of what `reads` gave, each cross attention's keys and values, [B, heads, L, d]."""
-        found, at = list[tuple[Tensor, Tensor]](), 0
-        for heads, width in zip(self._heads, self._widths, strict=True):
+        found, at = list[tuple[Tensor, ...]](), 0
+        for heads, (_, width) in zip(self.stacks.heads, self.stacks.readers[::2], strict=True):
             parts = reads[:, :, at : at + width], reads[:, :, at + width : at + 2 * width]
             key, value = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in parts)
             found.append((key, value))
@@ -131,7 +140,11 @@ def foresee(
     """Change `net` so that it takes what is known ahead; None, and nothing is changed, where it can't be. `version`
     changes with its weights."""
     install(net)
-    return Ahead(net, version, condition) if foreseeable(net) else None
+    if not foreseeable(net):
+        return None
+    stacks = _stacks(net)
+    hand_over(net)
+    return Ahead(net, stacks, version, condition)
 
 
 def foreseeable(net: Any) -> bool:
@@ -142,7 +155,8 @@ def foreseeable(net: Any) -> bool:
         bool(resnets)
         and all(type(block).__name__ in _BLOCKS for block in blocks)
         and all(type(resnet) is ResnetBlock2D and not resnet.skip_time_act for resnet in resnets)
-        and len({(type(resnet.nonlinearity), resnet.time_emb_proj.in_features) for resnet in resnets}) == 1
+        and all(type(resnet.nonlinearity) is nn.SiLU and resnet.time_emb_proj.bias is not None for resnet in resnets)
+        and len({resnet.time_emb_proj.in_features for resnet in resnets}) == 1
         and all(getattr(attn.processor, "takes_known", False) and attn.to_k.bias is None for attn in readers)
         and len({attn.to_k.in_features for attn in readers}) <= 1
         and net.config.addition_embed_type in (None, "text", "text_time")
@@ -150,30 +164,49 @@ def foreseeable(net: Any) -> bool:
         and getattr(net, "encoder_hid_proj", None) is None
         and getattr(net, "time_embed_act", None) is None
         and type(net.time_embedding) is TimestepEmbedding
+        and type(net.time_embedding.act) is nn.SiLU
+        and net.time_embedding.post_act is None
         and type(net.time_proj) is Timesteps
     )
 
 
 def _resnets(net: Any) -> list[Any]:
-    return [part for part in net.modules() if getattr(part, "time_emb_proj", None) is not None]
+    return [part for _, part in _named_resnets(net)]
+
+
+def _named_resnets(net: Any) -> list[tuple[str, Any]]:
+    return [(path, part) for path, part in net.named_modules() if getattr(part, "time_emb_proj", None) is not None]
 
 
 def _readers(net: Any) -> list[Any]:
     """Cross attentions, in the order of engines.crossattention."""
-    return [part for path, part in net.named_modules() if path.endswith(".attn2") and hasattr(part, "to_k")]
+    return [part for _, part in _named_readers(net)]
 
 
-def _stack(layers: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
-    """All weights and biases as one; the layers' own become views of it, so that what changes them changes it."""
-    weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers]) if layers[0].bias is not None else None
-    at = 0
-    for layer in layers:
-        layer.weight.data = weight[at : at + layer.out_features]
-        if bias is not None:
-            layer.bias.data = bias[at : at + layer.out_features]
-        at += layer.out_features
-    return weight, bias
+def _named_readers(net: Any) -> list[tuple[str, Any]]:
+    return [(path, part) for path, part in net.named_modules() if path.endswith(".attn2") and hasattr(part, "to_k")]
+
+
+def _stacks(net: Any) -> Stacks:
+    """The layers' own weights become views of these, so that what changes them changes it."""
+    blocks = {f"{path}.time_emb_proj": part.time_emb_proj for path, part in _named_resnets(net)}
+    readers = {f"{path}.{name}": getattr(part, name) for path, part in _named_readers(net) for name in ("to_k", "to_v")}
+    time = _stacked([layer.weight for layer in blocks.values()])
+    bias = _stacked([layer.bias for layer in blocks.values()])
+    if readers:
+        text = _stacked([layer.weight for layer in readers.values()])
+    else:
+        text = time.new_zeros(0, net.config.cross_attention_dim)
+    rows = [[(path, layer.out_features) for path, layer in found.items()] for found in (blocks, readers)]
+    return Stacks(time, bias, rows[0], text, rows[1], [part.heads for part in _readers(net)])
+
+
+def _stacked(parts: Sequence[nn.Parameter]) -> Tensor:
+    whole, at = torch.cat(list(parts)), 0
+    for part in parts:
+        part.data = whole[at : at + len(part)]
+        at += len(part)
+    return whole
 
 
 def hand_over(net: Any) -> None:

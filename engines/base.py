@@ -74,14 +74,15 @@ class Known(NamedTuple):
 
     time: Tensor
     """[1 or B, sum of the blocks' channels]."""
-    text: tuple[tuple[Tensor, Tensor], ...]
-    """Keys and values of each cross attention, [B, heads, L, d]."""
+    text: tuple[tuple[Tensor, ...], ...]
+    """Keys and values of each cross attention, [B, heads, L, d]; of a compiled network all in one, [B, L, their sum];
+    empty where none reads the prompt."""
 
 
 class Reads(NamedTuple):
     """What cross attentions read."""
 
-    text: tuple[tuple[Tensor, Tensor], ...]
+    text: tuple[tuple[Tensor, ...], ...]
     """See Known; empty where they read the hidden states themselves."""
     image: ImagePrompt | None
 
@@ -112,8 +113,8 @@ class Ahead(Protocol):
         """Hidden states [B, L, D] to the keys and values of all cross attentions."""
         ...
 
-    def views(self, reads: Tensor, /) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Of what `reads` gave, each cross attention's."""
+    def views(self, reads: Tensor, /) -> tuple[tuple[Tensor, ...], ...]:
+        """Of what `reads` gave, what is Known of the text."""
         ...
 
 

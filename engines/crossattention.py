@@ -40,8 +40,8 @@ class CrossAttention(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is un
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)  # type: ignore[no-any-return]
         known, image = ip_hidden_states
         query = _heads(attn.to_q(hidden_states), attn.heads)
-        text = known[self._index] if known else _read(attn, encoder_hidden_states)
-        found = _joined(F.scaled_dot_product_attention(query, *text))
+        key, value = known[self._index] if known else _read(attn, encoder_hidden_states)
+        found = _joined(F.scaled_dot_product_attention(query, key, value))
         seen = image.layers[self._index] if image is not None else None
         if image is not None and seen is not None:
             found = found + image.scale * _joined(F.scaled_dot_product_attention(query, *seen))

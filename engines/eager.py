@@ -21,6 +21,7 @@ from engines.base import Ahead, Build, Deep, ImagePrompt, Known, Nets, NetSpec, 
 from engines.control import ControlLoader, residual_shapes
 from engines.errors import ModelError, first_line
 from engines.fold import fold_codec
+from engines.guidancescale import GuidanceScale
 from engines.ipadapter import AdapterLoader
 from engines.outer import Ear, outer_of, outer_unet
 from engines.text import ClipText
@@ -52,9 +53,7 @@ class EagerUNet:
         self.cut()
         self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
-        if self.guidance_dim:
-            half = self.guidance_dim // 2
-            self._frequencies = 1000.0 * torch.logspace(0, -4, half, dtype=torch.float32, device=spec.device)
+        self._guidance = GuidanceScale(self.guidance_dim, dtype, spec.device)
 
     def __call__(
         self,
@@ -128,13 +127,6 @@ class EagerUNet:
 
         self.ahead = foresee(self.net, version, self._guidance)
         return self
-
-    def _guidance(self, guidance: Tensor | None) -> Tensor | None:
-        """Sinusoids of the guidance scale less one: Luo et al. 2023, section 4.2."""
-        if not self.guidance_dim or guidance is None:
-            return None
-        angles = (guidance - 1.0) * self._frequencies
-        return torch.cat([angles.sin(), angles.cos()])[None].to(self.dtype)
 
 
 class EagerEngine:

@@ -1,6 +1,7 @@
 """A model's networks as graphs: tensors in, tensors out, in a fixed order and under fixed names, for whoever compiles.
 
-What eager computes around its networks (the sinusoids of a guidance scale, an autoencoder's scale) is inside.
+What eager computes around its networks (the sinusoids of a guidance scale, an autoencoder's scale) is inside. What can
+be computed ahead (engines.ahead) is outside where that is asked for: then it comes in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engines.base import NetSpec, TensorSpec
+from engines.base import Ahead, Known, NetSpec, TensorSpec
 from engines.control import EagerControlNet, residual_shapes
 from engines.eager import EagerUNet, Modules, coders
 from engines.fold import fold_codec
@@ -28,48 +29,82 @@ class Graph(NamedTuple):
     outputs: tuple[str, ...]
 
 
-class UNetGraph(nn.Module):
-    """x [1, C, h, w], t [1], hidden states [1, L, D], then as the model has them: pooled [1, P] and size [1, 6],
-    guidance [1], residuals. To the model's own prediction, [1, C, h, w]."""
+class Told(NamedTuple):
+    """What a network is told besides the picture."""
 
-    def __init__(self, unet: EagerUNet, net: nn.Module, cond: int, guided: bool) -> None:
+    t: Tensor
+    cond: tuple[Tensor, ...]
+    guidance: Tensor | None
+    known: Known | None
+
+
+Sort = Callable[[Tensor, tuple[Tensor, ...]], tuple[Told, tuple[Tensor, ...]]]
+"""The inputs behind the picture to what they tell, and those that come after."""
+
+
+class Asking:
+    """Step and prompt come in: t [1], hidden states [1, L, D], then, as the model has them, pooled [1, P], size [1, 6],
+    guidance [1]."""
+
+    def __init__(self, cond: int, guided: bool) -> None:
         """`cond`: how many tensors a prompt is."""
+        self._cond, self._guided = cond, guided
+
+    def __call__(self, t: Tensor, more: tuple[Tensor, ...]) -> tuple[Told, tuple[Tensor, ...]]:
+        cond, rest = more[: self._cond], more[self._cond :]
+        return (Told(t, cond, rest[0], None), rest[1:]) if self._guided else (Told(t, cond, None, None), rest)
+
+
+class Knowing:
+    """What was computed ahead comes in: of the time [1, sum], then, if any of the text is read, of that [1, L, sum]."""
+
+    def __init__(self, ahead: Ahead, cond: Sequence[TensorSpec]) -> None:
+        self._views, self._reads = ahead.views, "text" in told_ahead(ahead, cond)
+        self._t, self._cond = torch.zeros(1), tuple(torch.zeros(spec.shape, dtype=spec.dtype) for spec in cond)
+
+    def __call__(self, time: Tensor, more: tuple[Tensor, ...]) -> tuple[Told, tuple[Tensor, ...]]:
+        text, rest = (self._views(more[0]), more[1:]) if self._reads else ((), more)
+        return Told(self._t, self._cond, None, Known(time, text)), rest
+
+
+class UNetGraph(nn.Module):
+    """x [1, C, h, w], what `sort` wants, residuals. To the model's own prediction, [1, C, h, w]."""
+
+    def __init__(self, unet: EagerUNet, net: nn.Module, sort: Sort) -> None:
         super().__init__()
-        self.net, self._call, self._cond, self._guided = net, unet, cond, guided
+        self.net, self._call, self._sort = net, unet, sort
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
-        return self._call(x, t, *self._sorted(more))
-
-    def _sorted(self, more: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor | None, tuple[Tensor, ...]]:
-        """cond, guidance and what comes after."""
-        cond, rest = more[: self._cond], more[self._cond :]
-        return (cond, rest[0], rest[1:]) if self._guided else (cond, None, rest)
+        told, residuals = self._sort(t, more)
+        return self._call(x, told.t, told.cond, told.guidance, residuals, known=told.known)
 
 
 class DeepGraph(UNetGraph):
     """As UNetGraph; to that and to what the outermost level is handed, [1, C, h, w]."""
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return self._call.with_deep(x, t, *self._sorted(more))
+        told, residuals = self._sort(t, more)
+        return self._call.with_deep(x, told.t, told.cond, told.guidance, residuals, None, told.known)
 
 
 class OuterGraph(UNetGraph):
     """As UNetGraph, with what the outermost level is handed before the residuals, which are those that it takes."""
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
-        cond, guidance, (state, *residuals) = self._sorted(more)
-        return self._call.from_deep(state, x, t, cond, guidance, residuals)
+        told, (state, *residuals) = self._sort(t, more)
+        return self._call.from_deep(state, x, told.t, told.cond, told.guidance, residuals, known=told.known)
 
 
 class ControlGraph(nn.Module):
-    """x, t and cond as the UNet's, then the embedded hint [1, C, h, w]. To residuals, the middle block's last."""
+    """x, what `sort` wants, the embedded hint [1, C, h, w]. To residuals, the middle block's last."""
 
-    def __init__(self, control: EagerControlNet, net: nn.Module) -> None:
+    def __init__(self, control: EagerControlNet, net: nn.Module, sort: Sort) -> None:
         super().__init__()
-        self.net, self._call = net, control
+        self.net, self._call, self._sort = net, control, sort
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
-        return self._call(x, t, more[:-1], more[-1])
+        told, (hint,) = self._sort(t, more)
+        return self._call(x, told.t, told.cond, hint, known=told.known)
 
 
 class Function(nn.Module):
@@ -96,36 +131,61 @@ class TextGraph(nn.Module):
         return found.last_hidden_state, found.hidden_states[-2], pooled
 
 
-def unet_graph(found: Modules, cond: Sequence[TensorSpec]) -> Graph:
-    """The denoiser, its residuals among the inputs: zeros where no ControlNet acts. `cond`: what a prompt is."""
-    config, dtype = found.unet.config, found.unet.dtype
-    unet = EagerUNet(found.unet, dtype, NetSpec((), (), torch.device("cpu")))
-    inputs = {"x": _noise(1, *found.latent), "t": torch.full((1,), 500.0), **_examples(cond)}
-    if unet.guidance_dim:
-        inputs["guidance"] = torch.full((1,), 7.5)
-    for i, shape in enumerate(residual_shapes(config, found.latent)):
-        inputs[f"residual{i}"] = _noise(1, *shape).to(dtype)
-    module = UNetGraph(unet, found.unet, len(cond), bool(unet.guidance_dim))
-    return Graph(module, inputs, ("out",))
+def foreseen(found: Modules) -> Ahead | None:
+    """Have the denoiser take what is known ahead; None, and it stays as it is, where it can't."""
+    return _eager(found).foresee().ahead
 
 
-def deep_graphs(found: Modules, cond: Sequence[TensorSpec]) -> dict[str, Graph]:
+def told_ahead(ahead: Ahead, cond: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """An example of what was computed ahead, by name."""
+    given = tuple(_examples(cond).values())
+    with torch.inference_mode():
+        guidance = torch.full((1,), 7.5) if ahead.guided else None
+        time = ahead.times(torch.full((1,), 500.0), given, guidance)[0]
+        text = ahead.reads(given[0])
+    return {"time": time.clone(), **({"text": text.clone()} if text.numel() else {})}
+
+
+def unet_graph(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None = None) -> Graph:
+    """The denoiser, its residuals among the inputs: zeros where no ControlNet acts. `cond`: what a prompt is. `ahead`:
+    of a denoiser that was `foreseen`."""
+    inputs, sort = _told(found, cond, ahead)
+    for i, shape in enumerate(residual_shapes(found.unet.config, found.latent)):
+        inputs[f"residual{i}"] = _noise(1, *shape).to(found.unet.dtype)
+    return Graph(UNetGraph(_eager(found), found.unet, sort), inputs, ("out",))
+
+
+def deep_graphs(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None = None) -> dict[str, Graph]:
     """`unet`, which also gives what its outermost level is handed, and `outer`, that level alone. Where there is none,
     `unet` as it is."""
-    whole, outer = unet_graph(found, cond), outer_of(found.unet.config, found.latent)
+    whole, outer = unet_graph(found, cond, ahead), outer_of(found.unet.config, found.latent)
     if outer is None:
         return {"unet": whole}
-    unet, guided = (
-        EagerUNet(found.unet, found.unet.dtype, NetSpec((), (), torch.device("cpu"))),
-        "guidance" in whole.inputs,
-    )
-    kept = {name: value for name, value in whole.inputs.items() if not name.startswith("residual")}
+    unet, (kept, sort) = _eager(found), _told(found, cond, ahead)
     kept["deep"] = _noise(1, *outer.state).to(found.unet.dtype)
     kept |= {name: whole.inputs[name] for name in (f"residual{i}" for i in range(outer.residuals))}
     return {
-        "unet": Graph(DeepGraph(unet, found.unet, len(cond), guided), whole.inputs, ("out", "deep")),
-        "outer": Graph(OuterGraph(unet, unet.outer, len(cond), guided), kept, ("out",)),
+        "unet": Graph(DeepGraph(unet, found.unet, sort), whole.inputs, ("out", "deep")),
+        "outer": Graph(OuterGraph(unet, unet.outer, sort), kept, ("out",)),
     }
+
+
+def _eager(found: Modules) -> EagerUNet:
+    return EagerUNet(found.unet, found.unet.dtype, NetSpec((), (), torch.device("cpu")))
+
+
+def _told(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None) -> tuple[dict[str, Tensor], Sort]:
+    """The first inputs of a denoiser, and what sorts them."""
+    x = _noise(1, *found.latent)
+    if ahead is not None:
+        return {"x": x, **told_ahead(ahead, cond)}, Knowing(ahead, cond)
+    inputs, guided = (
+        {"x": x, "t": torch.full((1,), 500.0), **_examples(cond)},
+        bool(found.unet.config.time_cond_proj_dim),
+    )
+    if guided:
+        inputs["guidance"] = torch.full((1,), 7.5)
+    return inputs, Asking(len(cond), guided)
 
 
 def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) -> dict[str, Graph]:
@@ -148,11 +208,16 @@ def control_graphs(control: EagerControlNet) -> dict[str, Graph]:
     with torch.inference_mode():
         embedded = control.embed(hint)
     x, _, *cond = control.spec.inputs
-    inputs = {"x": _noise(*x.shape), "t": torch.full((1,), 500.0), **_examples(cond), "hint": embedded.clone()}
+    sort: Sort
+    if control.ahead is not None:
+        told, sort = told_ahead(control.ahead, cond), Knowing(control.ahead, cond)
+    else:
+        told, sort = {"t": torch.full((1,), 500.0), **_examples(cond)}, Asking(len(cond), False)
+    inputs = {"x": _noise(*x.shape), **told, "hint": embedded.clone()}
     residuals = tuple(spec.name for spec in control.spec.outputs)
     return {
         "embed": Graph(Function(control.embed, control.embedding), {"hint": hint}, ("embedded",)),
-        "control": Graph(ControlGraph(control, control.net), inputs, residuals),
+        "control": Graph(ControlGraph(control, control.net, sort), inputs, residuals),
     }
 
 

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from engines import device as devices
-from engines.base import Build, Deep, ImagePrompt, Nets, NetSpec, Outer, TensorSpec
+from engines.base import Ahead, Build, Deep, ImagePrompt, Known, Nets, NetSpec, Outer, TensorSpec
 from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
@@ -27,7 +27,7 @@ from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
-FORMAT = 2
+FORMAT = 3
 """Of what is in the cache: another number for other graphs."""
 CPU = torch.device("cpu")
 
@@ -89,9 +89,12 @@ class OpenvinoNet:
 class OpenvinoUNet:
     """Implements engines.base.UNet."""
 
-    def __init__(self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None) -> None:
-        """`outer`: its outermost level alone."""
+    def __init__(
+        self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None, ahead: Ahead | None = None
+    ) -> None:
+        """`outer`: its outermost level alone. `ahead`: where it is compiled to be given what that computes."""
         self._program, self.spec, self._guided, self._outer = program, spec, guided, outer
+        self.ahead = ahead
         self._off = torch.ones(1)
 
     def __call__(
@@ -103,47 +106,71 @@ class OpenvinoUNet:
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
         deep: Deep | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
-        more = (self._off if guidance is None else guidance,) if self._guided else ()
-        rows = [
-            self._row(x[i : i + 1], t, [*_row(cond, i), *more], _row(residuals, i), deep, i) for i in range(x.shape[0])
-        ]
+        if self.ahead is not None:
+            told = _told(known or self.ahead(t, cond, guidance))
+        else:
+            told = [t, *cond, *((self._off if guidance is None else guidance,) if self._guided else ())]
+        rows = [self._row(x[i : i + 1], _row(told, i), _row(residuals, i), deep, i) for i in range(x.shape[0])]
         return rows[0] if len(rows) == 1 else torch.cat(rows)
 
-    def _row(
-        self, x: Tensor, t: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int
-    ) -> Tensor:
+    def _row(self, x: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int) -> Tensor:
         """Row `i` of a batch."""
         if deep is None:
-            return self._program(x, t, *told, *residuals)[0]
+            return self._program(x, *told, *residuals)[0]
         kept = deep.kept[i : i + 1]
         if deep.fresh:
-            out, state = self._program(x, t, *told, *residuals)
+            out, state = self._program(x, *told, *residuals)
             kept.copy_(state)
             return out
         assert self._outer is not None, "a frame asks for the outermost level of a denoiser that has none"
-        return self._outer(x, t, *told, kept, *residuals)[0]
+        return self._outer(x, *told, kept, *residuals)[0]
 
 
 class OpenvinoControlNet:
     """Implements engines.base.ControlNet."""
 
-    def __init__(self, embed: Program, control: Program, spec: NetSpec, channels: int) -> None:
+    def __init__(
+        self, embed: Program, control: Program, spec: NetSpec, channels: int, ahead: Ahead | None = None
+    ) -> None:
+        """`ahead`: as the denoiser's."""
         self._embed, self._control, self.spec, self.channels = embed, control, spec, channels
+        self.ahead = ahead
 
     def embed(self, hint: Tensor) -> Tensor:
         return self._embed(hint)[0]
 
     def __call__(
-        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, outer: bool = False
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        hint: Tensor,
+        outer: bool = False,
+        known: Known | None = None,
     ) -> tuple[Tensor, ...]:
-        rows = [self._control(x[i : i + 1], t, *_row(cond, i), hint) for i in range(x.shape[0])]
+        told = [t, *cond] if self.ahead is None else _told(known or self.ahead(t, cond))
+        rows = [self._control(x[i : i + 1], *_row(told, i), hint) for i in range(x.shape[0])]
         return tuple(rows[0]) if len(rows) == 1 else tuple(map(torch.cat, zip(*rows, strict=True)))
 
 
+def _told(known: Known) -> list[Tensor]:
+    """As the graphs take it."""
+    return [known.time, *(part for parts in known.text for part in parts)]
+
+
 def _row(tensors: Sequence[Tensor], i: int) -> list[Tensor]:
-    return [tensor[i : i + 1] if tensor.shape[0] > 1 else tensor for tensor in tensors]
+    return [tensor[i : i + 1] if tensor.ndim and tensor.shape[0] > 1 else tensor for tensor in tensors]
+
+
+class Found(NamedTuple):
+    """What the cache had."""
+
+    programs: dict[str, Program]
+    notes: dict[str, dict[str, Any]]
+    ahead: Ahead | None
 
 
 class OpenvinoEngine:
@@ -173,10 +200,13 @@ class OpenvinoEngine:
         unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras)
         codec = [name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ("e", "d")]
         outer = _outer(folder, (0, 0, 0))
-        parts = {"outer": name_of(FORMAT, "outer", device.facts(), sizes, weights_of([folder / "unet"]), loras)}
-        return {"unet": unet, "encode": codec[0], "decode": codec[1], **(parts if outer else {})}
+        parts = {
+            part: name_of(FORMAT, part, device.facts(), sizes, weights_of([folder / "unet"]), loras)
+            for part in ("ahead", *(["outer"] if outer else []))
+        }
+        return {"unet": unet, "encode": codec[0], "decode": codec[1], **parts}
 
-    def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> dict[str, tuple[Program, Entry]]:
+    def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> Found:
         """The programs of these names, compiled now."""
         try:
             carry_out(order, device, self._cache) if self._here else send_out(order)
@@ -188,25 +218,27 @@ class OpenvinoEngine:
             raise ModelError(f"OpenVINO's networks could not be read back from {self._cache.folder}")
         return found
 
-    def _revived(self, device: OpenvinoDevice, names: dict[str, str]) -> dict[str, tuple[Program, Entry]] | None:
-        found = {}
-        for part, name in names.items():
-            entry = self._cache.get(name)
+    def _revived(self, device: OpenvinoDevice, names: dict[str, str]) -> Found | None:
+        from engines.aheadfile import unpack
+
+        entries = {part: self._cache.get(name) for part, name in names.items()}
+        programs, notes, ahead = dict[str, Program](), dict[str, dict[str, Any]](), None
+        for part, entry in entries.items():
             if entry is None:
                 return None
+            notes[part] = entry.notes
+            if part == "ahead":
+                ahead = unpack(entry.notes, entry.content, CPU, torch.float32)
+                continue
             try:
-                compiled = device.revive(entry.content, device.precision)
+                programs[part] = Program(device.revive(entry.content, device.precision), entry)
             except RuntimeError:  # of another build of the same version, or of a processor that reports as this one
-                self._cache.drop(name)
+                self._cache.drop(names[part])
                 return None
-            found[part] = Program(compiled, entry), entry
-        return found
+        return Found(programs, notes, ahead)
 
-    def _nets(
-        self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText,
-        found: dict[str, tuple[Program, Entry]],
-    ) -> Nets:  # fmt: skip
-        notes = found["unet"][1].notes
+    def _nets(self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, found: Found) -> Nets:
+        notes, programs = found.notes["unet"], found.programs
         channels, height, width = notes["latent"]
         latent = channels, height, width
         picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
@@ -214,10 +246,10 @@ class OpenvinoEngine:
         residuals = tuple((c, h, w) for c, h, w in notes["residuals"])
         return Nets(
             unet=OpenvinoUNet(
-                found["unet"][0], unet_spec(latent, text, CPU), notes["guided"], found.get("outer", (None,))[0]
+                programs["unet"], unet_spec(latent, text, CPU), notes["guided"], programs.get("outer"), found.ahead
             ),
-            encode=OpenvinoNet(found["encode"][0], NetSpec((picture,), (hidden,), CPU)),
-            decode=OpenvinoNet(found["decode"][0], NetSpec((hidden,), (picture,), CPU)),
+            encode=OpenvinoNet(programs["encode"], NetSpec((picture,), (hidden,), CPU)),
+            decode=OpenvinoNet(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,
@@ -241,14 +273,14 @@ class OpenvinoEngine:
         check_net(folder, CLASSES["controlnet"])
         cond = _shapes(text)
         facts = [device.facts(), cond, latent, residuals, weights_of([folder])]
-        names = {part: name_of(FORMAT, part, *facts) for part in ("embed", "control")}
+        names = {part: name_of(FORMAT, part, *facts) for part in ("embed", "control", "ahead")}
         order = Order(folder, replace(build, loras=()), names, cond, latent, list(residuals))
         found = self._revived(device, names) or self._made(device, names, order)
         x, t, *rest = unet_spec(latent, text, CPU).inputs
         outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), torch.float32) for i, shape in enumerate(residuals))
-        channels = int(found["control"][1].notes["channels"])
+        channels = int(found.notes["control"]["channels"])
         spec = NetSpec((x, t, *rest), outputs, CPU)
-        return OpenvinoControlNet(found["embed"][0], found["control"][0], spec, channels)
+        return OpenvinoControlNet(found.programs["embed"], found.programs["control"], spec, channels, found.ahead)
 
 
 def _outer(folder: Path, latent: tuple[int, int, int]) -> Outer | None:

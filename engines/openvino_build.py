@@ -18,18 +18,21 @@ from typing import Any
 import msgspec
 import torch
 
-from engines.base import Build, TensorSpec
+from engines.base import Ahead, Build, TensorSpec
 from engines.cache import EngineCache
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
-from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs
+from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs, foreseen
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
 from engines.weights import check_folder
 
 PATIENCE_S = 3600.0
 NICE = 10
+CPU = torch.device("cpu")
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+"""torch's names for what networks are computed in."""
 Shape = tuple[int, int, int]
 
 
@@ -49,28 +52,11 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
     """Compile and keep. Raises ModelError, and OSError where the cache can't be written."""
-    cond = tuple(TensorSpec(name, tuple(shape), torch.float32) for name, shape in order.cond)
-    cpu = torch.device("cpu")
-    notes: dict[str, Any]
-    if order.latent is not None:
-        loader = ControlLoader(order.latent, cond, tuple(order.residuals), cpu, torch.float32)
-        control = loader(order.folder)
-        graphs = control_graphs(control)
-        notes = {"channels": control.channels}
-    else:
-        variants = check_folder(order.folder).variants
-        with sentences(order.folder), torch.inference_mode():
-            found = load_modules(order.folder, order.build, variants, cpu, torch.float32)
-            size = order.build.height, order.build.width
-            unet = deep_graphs(found, cond)
-            notes = {
-                "latent": found.latent,
-                "guided": bool(found.unet.config.time_cond_proj_dim),
-                "kind": found.kind,
-                "residuals": residual_shapes(found.unet.config, found.latent),
-                "wide": bool(found.vae.config.get("force_upcast", False)),
-            }
-            graphs = {**unet, **codec_graphs(found, size, folded=True)}
+    with torch.inference_mode():
+        graphs, ahead, notes = _control(order) if order.latent is not None else _model(order)
+    facts, content = _packed(ahead, device)
+    cache.put(order.names["ahead"], facts, content)
+    del ahead, content
     for part in list(graphs):
         graph = graphs.pop(part)  # its torch weights go as soon as OpenVINO has its own
         precision = (
@@ -79,6 +65,39 @@ def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
             else device.precision
         )
         _keep(part, graph, precision, notes, order, device, cache)
+
+
+def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]]:
+    variants = check_folder(order.folder).variants
+    with sentences(order.folder):
+        found = load_modules(order.folder, order.build, variants, CPU, torch.float32)
+    notes = {
+        "latent": found.latent,
+        "guided": bool(found.unet.config.time_cond_proj_dim),
+        "kind": found.kind,
+        "residuals": residual_shapes(found.unet.config, found.latent),
+        "wide": bool(found.vae.config.get("force_upcast", False)),
+    }
+    ahead = foreseen(found)
+    unet = deep_graphs(found, _cond(order), ahead)
+    return {**unet, **codec_graphs(found, (order.build.height, order.build.width), folded=True)}, ahead, notes
+
+
+def _control(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]]:
+    assert order.latent is not None
+    loader = ControlLoader(order.latent, _cond(order), tuple(order.residuals), CPU, torch.float32, foresees=True)
+    control = loader(order.folder)
+    return control_graphs(control), control.ahead, {"channels": control.channels}
+
+
+def _cond(order: Order) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, tuple(shape), torch.float32) for name, shape in order.cond)
+
+
+def _packed(ahead: Ahead | None, device: OpenvinoDevice) -> tuple[dict[str, Any], bytes]:
+    from engines.aheadfile import pack
+
+    return pack(ahead, TYPES[device.precision])
 
 
 def _keep(

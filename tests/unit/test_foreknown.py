@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from engines import device as devices
+from engines.aheadfile import pack, unpack
 from engines.base import Build
 from engines.compiled import CompiledEngine
 from engines.control import ControlLoader
@@ -98,6 +100,28 @@ def test_a_denoiser_paints_what_it_painted_before(kind, model_folder):
         known = ours.ahead(torch.tensor(t), cond, guidance)
         assert (ours(x, torch.tensor(-1.0), cond, known=known) - wanted).abs().max() <= CLOSE
     assert wanted.std() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl", "lcm", "pocket"])
+@torch.inference_mode()
+def test_what_computes_it_can_be_kept_without_the_network(kind, model_folder):
+    """For compiled networks: all keys and values in one piece, of which the network's own are parts."""
+    theirs = EagerEngine().load(folder_of(kind, model_folder), BUILD).unet
+    facts, content = pack(theirs.ahead)
+    ours = unpack(json.loads(json.dumps(facts)), memoryview(bytearray(content)), CPU)
+    assert (ours.pooled, ours.guided) == (theirs.ahead.pooled, theirs.ahead.guided)
+    cond = [noise(n, 2, *spec.shape[1:]) for n, spec in enumerate(theirs.spec.inputs[2:])]
+    for t in (20.0, 980.0):
+        found, want = (ahead(torch.tensor(t), cond, torch.tensor(2.5)) for ahead in (ours, theirs.ahead))
+        assert torch.equal(found.time, want.time)
+        for pair, others in zip(theirs.ahead.views(found.text[0][0]), want.text, strict=True):
+            assert all(map(torch.equal, pair, others))
+    layers, changes = dict(theirs.net.named_modules()), ours.version()
+    assert all(torch.equal(weight, layers[path].weight) for path, weight in ours.layers.items())
+    path = next(path for path in ours.layers if path.endswith("attn2.to_v"))
+    ours.take(path, 2.0 * layers[path].weight)
+    assert ours.version() > changes
+    assert not torch.equal(ours.reads(cond[0]), theirs.ahead.reads(cond[0]))
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl", "pocket"])

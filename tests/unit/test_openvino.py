@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -106,6 +107,50 @@ def test_a_full_autoencoder_and_rows_of_a_prompt(engine, model_folder):
         assert (both - theirs.unet(x, t, cond)).abs().max() < CLOSE
 
 
+def test_it_computes_of_step_and_prompt_only_what_changed(engine, model_folder, tmp_path, monkeypatch):
+    """The denoiser and a ControlNet; neither looks at the step itself."""
+    folder = model_folder("sd15")
+    register({"hand": write_controlnet(tmp_path / "hand", folder)})
+    ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
+    x, t, cond = torch.randn(1, *ours.latent), torch.tensor(300.0), ours.text("ink").cond
+    with torch.inference_mode():
+        known = ours.unet.ahead(t, cond)
+        found = ours.unet(x, torch.tensor(-1.0), cond, known=known)
+        assert (found - theirs.unet(x, t, cond)).abs().max() < CLOSE
+    params = Params(prompt="neon", control1_on=True, control1_model="hand", control1_preprocessor="none")
+    stream, asked = DiffusionStream(ours, (SIDE, SIDE), params), []
+    try:
+        stream.tune(params)
+        stream(FRAME, params)
+        for net in (ours.unet, ours.controlnets["hand"]):
+            for part in ("times", "reads"):
+                real = getattr(net.ahead, part)
+                monkeypatch.setattr(
+                    net.ahead, part, lambda *told, part=part, real=real: asked.append(part) or real(*told)
+                )
+        for _ in range(2):
+            stream(FRAME, params)
+        assert asked == []
+        stream(FRAME, msgspec.structs.replace(params, strength=0.9))
+        assert asked == ["times"] * 2
+    finally:
+        stream.close()
+
+
+def test_a_denoiser_of_another_build_is_told_step_and_prompt(model_folder, tmp_path, monkeypatch):
+    from engines import ahead
+    from engines.openvino import OpenvinoEngine
+
+    own = EngineCache("openvino")
+    own.folder = tmp_path
+    theirs = EagerEngine().load(model_folder("lcm"), build())
+    monkeypatch.setattr(ahead, "foreseeable", lambda net: False)
+    ours = OpenvinoEngine(here=True, cache=own).load(model_folder("lcm"), build())
+    assert ours.unet.ahead is None
+    params = Params(prompt="neon", guidance=3.0, steps=2)
+    assert (painted(ours, params) - painted(theirs, params)).abs().max() < CLOSE
+
+
 def test_pocket_as_shipped(engine):
     folder = Registry.open().get("pocket").folder()
     ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
@@ -128,10 +173,11 @@ def test_nothing_is_compiled_twice_and_what_changed_is(model_folder, monkeypatch
     again = engine.load(folder, build())
     assert not orders
     params = Params(prompt="ink")
-    assert torch.equal(painted(again, params), painted(first, params))
+    want = painted(first, params)
+    assert torch.equal(painted(again, params), want)
     for file in own.folder.glob("*.sealed"):
         file.write_bytes(file.read_bytes()[:-1] + b"?")
-    assert torch.equal(painted(engine.load(folder, build()), params), painted(first, params))
+    assert torch.equal(painted(engine.load(folder, build()), params), want)
     assert len(orders) == 1, "a broken seal means: compile it again"
 
 
