@@ -14,11 +14,13 @@ from bridge.errors import ConfigError
 from bridge.models_list import Entry, named, show_list
 from engines import paths
 from engines.errors import ModelError
-from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.hintentry import HintEntry
+from engines.hintfiles import check_hint, find_kind
 from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
-from engines.modelfile import Download, Family
-from engines.registry import ModelEntry, Registry
+from engines.modelentry import ModelEntry
+from engines.modelrows import Download, Family
+from engines.registry import Registry
 
 if TYPE_CHECKING:
     from engines.pull import Pull

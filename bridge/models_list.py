@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engines import paths
-from engines.hintfiles import HintEntry
+from engines.controlentry import ControlEntry
+from engines.hintentry import HintEntry
 from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
-from engines.registry import ControlEntry, ModelEntry, Registry
+from engines.modelentry import ModelEntry
+from engines.registry import Registry
 from pipelines.params import Params
 from pipelines.preprocess.registry import NETWORK_PREPROCESSORS
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engines.aside import Aside
     from engines.machine import Machine
 
-from engines.modelfile import Emphasis
+from engines.modelrows import Emphasis
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps", "intel"]
 """`intel`: an Intel graphics card, for the engine openvino alone."""

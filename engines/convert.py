@@ -16,7 +16,7 @@ from typing import Any
 from engines import paths, weights
 from engines.errors import ModelError
 from engines.header import TensorInfo, read_header
-from engines.modelfile import Family
+from engines.modelrows import Family
 
 _UNET_IN = "model.diffusion_model.input_blocks.0.0.weight"
 _CONTEXT = "attn2.to_k.weight"

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
-import msgspec
-
 from engines.errors import ModelError
 from engines.header import read_header
-from engines.modelfile import Download, HintKind
-from engines.places import Origin, absent, settled
+from engines.modelrows import HintKind
 from engines.weights import check_loose, list_files, read_json
 
 DEPTH_CLASSES = frozenset({"DepthAnythingForDepthEstimation", "DPTForDepthEstimation"})
@@ -22,42 +19,8 @@ MAX_ONNX_BYTES = 2 << 30
 """What protobuf can hold."""
 _REMOTE = ("backbone", "use_timm_backbone", "use_pretrained_backbone")
 """What makes transformers look for a backbone elsewhere."""
-_TELLING: dict[HintKind, str] = {"hed": "block1.projection.weight", "pidinet": "init_block.weight"}
+TELLING: dict[HintKind, str] = {"hed": "block1.projection.weight", "pidinet": "init_block.weight"}
 """A tensor that only this kind of edge detector has."""
-
-
-class HintEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A network that a preprocessor looks through."""
-
-    id: str
-    title: str
-    kind: HintKind
-    origin: Origin
-    path: Path
-    """Its folder, whether or not it is there yet; `folder()` checks."""
-    source: str
-    """Repository, or where its weights are to be had; empty for what was added without saying."""
-    licence: str
-    size_mb: int
-    downloads: tuple[Download, ...]
-
-    @property
-    def here(self) -> bool:
-        if self.kind == "pose":
-            return len(_networks(self.path)) == 2
-        return (self.path / "config.json").is_file() if self.kind == "depth" else bool(_weights(self.path))
-
-    def folder(self) -> Path:
-        """Its local folder. Raises ModelError when it is not here, or leaves the folder it belongs in."""
-        if not self.here:
-            raise ModelError(self.wanting())
-        return settled(self.path, self.origin)
-
-    def wanting(self) -> str:
-        """How to get it, in one short sentence: it must fit into a line of telemetry."""
-        if self.origin == "added" and self.kind in _TELLING:
-            return f"{self.id} is not here: run `livelatent models add FILE.safetensors --id {self.id}`"
-        return absent(self.id, self.origin, self.path)
 
 
 def find_kind(path: Path) -> HintKind | None:
@@ -68,10 +31,10 @@ def find_kind(path: Path) -> HintKind | None:
         if (path / "config.json").is_file():
             names = read_json(path / "config.json", "config.json").get("architectures")
             return "depth" if isinstance(names, list) and DEPTH_CLASSES & set(map(str, names)) else None
-        if len(_networks(path)) == 2:
+        if len(networks(path)) == 2:
             return "pose"
-        weights = _weights(path)
-        path = weights[0] if len(weights) == 1 else path
+        found = weights(path)
+        path = found[0] if len(found) == 1 else path
     if path.suffix != ".safetensors" or not path.is_file():
         return None
     return _edges(read_header(path.resolve(), path.name).keys())
@@ -92,7 +55,7 @@ def edge_file(folder: Path, kind: HintKind) -> Path:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder")
     check_loose(folder)
-    files = _weights(folder)
+    files = weights(folder)
     if len(files) != 1:
         raise ModelError(f"{folder.name} holds {len(files)} .safetensors files; an edge detector is one")
     if _edges(read_header(files[0].resolve(), files[0].name).keys()) != kind:
@@ -108,7 +71,7 @@ def pose_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder")
     check_loose(folder)
-    files = _networks(folder)
+    files = networks(folder)
     if len(files) != 2:
         raise ModelError(
             f"{folder.name} holds {len(files)} .onnx files; a pose estimator is a detector and a pose network"
@@ -140,14 +103,14 @@ def check_depth(folder: Path) -> str:
     return name
 
 
-def _networks(folder: Path) -> list[Path]:
+def networks(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.onnx"))
 
 
-def _weights(folder: Path) -> list[Path]:
+def weights(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
 def _edges(names: Set[str]) -> HintKind | None:
     plain = {name.removeprefix("module.") for name in names}
-    return next((kind for kind, tensor in _TELLING.items() if tensor in plain), None)
+    return next((kind for kind, tensor in TELLING.items() if tensor in plain), None)

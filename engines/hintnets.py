@@ -19,7 +19,7 @@ from engines.device import DTYPES, choose_device, choose_dtype
 from engines.edgenets import Hed, PiDiNet
 from engines.errors import ModelError, first_line
 from engines.hintfiles import check_depth, edge_file
-from engines.modelfile import HintKind
+from engines.modelrows import HintKind
 from engines.weights import check_file, read_json
 
 EDGE_NETS: Mapping[str, Callable[[Mapping[str, Tensor]], nn.Module]] = {"hed": Hed.of, "pidinet": PiDiNet.of}

@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from engines import paths
+from engines.entry import Entry, common
 from engines.errors import ModelError
-from engines.modelfile import AdapterRow, Download, Family
-from engines.places import Origin, absent, confined
+from engines.modelrows import AdapterRow, Download, Family
+from engines.places import absent, confined
 
 
-class AdapterEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """An IP-Adapter and the image encoder that it was trained with."""
+class AdapterEntry(Entry, frozen=True, kw_only=True):
+    """An IP-Adapter and the image encoder that it was trained with. `path` is its file; `file()` checks."""
 
-    id: str
-    title: str
     family: Family
-    origin: Origin
-    path: Path
-    """Its file, whether or not it is there yet; `file()` checks."""
     encoder_path: Path
     """The encoder's folder; `encoder()` checks."""
     encoder_id: str
     """The download that it belongs to; empty where the user has put it somewhere."""
-    licence: str
-    size_mb: int
-    downloads: tuple[Download, ...]
-    """All that `models pull` fetches for it: its own first."""
 
     @property
     def here(self) -> bool:
@@ -55,22 +45,16 @@ class AdapterEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entry(file: Path, name: str, row: AdapterRow, downloads: Mapping[str, Download]) -> AdapterEntry:
-    """The entry of a table. Raises ModelError for a download that is not there."""
-    needed = list(dict.fromkeys(filter(None, (row.download, row.encoder))))
-    for need in needed:
-        if need not in downloads:
-            raise ModelError(f"{file}: ipadapters.{name}: there is no [downloads.{need}]")
+    """An `[ipadapters.ID]` table as an entry. Raises ModelError."""
+    facts = common(f"{file}: ipadapters", name, row, downloads, row.encoder)
     main = downloads.get(row.download)
-    eyes = Path(row.encoder_path) if row.encoder_path else downloads[row.encoder].folder() / row.encoder_folder
     return AdapterEntry(
-        id=name,
-        title=row.title or name,
+        **facts,
         family=row.family,
         origin="pulled" if main else "added",
         path=main.folder() / row.file if main else Path(row.path),
-        encoder_path=eyes,
+        encoder_path=Path(row.encoder_path)
+        if row.encoder_path
+        else downloads[row.encoder].folder() / row.encoder_folder,
         encoder_id=row.encoder,
-        licence=row.licence or (main.licence if main else "not stated"),
-        size_mb=sum(downloads[need].size_mb for need in needed),
-        downloads=tuple(downloads[need] for need in needed),
     )

@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from engines import convert, ipfile, lorakeys, manifest, modelfile, paths, weights
+from engines import convert, ipfile, lorakeys, manifest, modelfile, modelrows, paths, weights
+from engines.controlentry import ControlEntry
 from engines.errors import ModelError
 from engines.header import read_header
-from engines.hintfiles import HintEntry, check_hint, find_kind
+from engines.hintentry import HintEntry
+from engines.hintfiles import check_hint, find_kind
 from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
-from engines.modelfile import Family, HintKind, is_id
+from engines.modelentry import TINY_VAE, ModelEntry
+from engines.modelrows import Family, HintKind, is_id
 from engines.pull import settle
-from engines.registry import TINY_VAE, ControlEntry, ModelEntry, Registry
+from engines.registry import Registry
 
 _KEPT = (".safetensors", ".json", ".txt")
 _KEPT_HINT = (*_KEPT, ".onnx")
@@ -177,7 +180,7 @@ def _check_free(registry: Registry, new_id: str, force: bool, kind: Kind = "mode
         **{name: registry.ipadapter(name) for name in registry.ipadapter_ids()[1:]},
         **{name: registry.hintnet(name) for name in registry.hintnet_ids()},
     }
-    if new_id not in entries and new_id != modelfile.NO_LORA:
+    if new_id not in entries and new_id != modelrows.NO_LORA:
         return
     same = {"models": ModelEntry, "loras": LoraEntry, "ipadapters": AdapterEntry}[kind]
     if new_id not in entries or entries[new_id].origin != "added" or not isinstance(entries[new_id], same):

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from engines import paths
+from engines.entry import Entry, common
 from engines.errors import ModelError
-from engines.modelfile import Download, Family, LoraRow
-from engines.places import Origin, absent, confined
+from engines.modelrows import Download, Family, LoraRow
+from engines.places import absent, confined
 
 
-class LoraEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA, and what kind of model it was made for."""
+class LoraEntry(Entry, frozen=True, kw_only=True):
+    """A LoRA, and what kind of model it was made for. `path` is its file; `file()` checks."""
 
-    id: str
-    title: str
     family: Family
-    origin: Origin
-    path: Path
-    """Its file, whether or not it is there yet; `file()` checks."""
-    source: str
-    """Repository; empty for what was added."""
-    licence: str
-    size_mb: int
-    downloads: tuple[Download, ...]
 
     @property
     def here(self) -> bool:
@@ -40,20 +30,10 @@ class LoraEntry(msgspec.Struct, frozen=True, kw_only=True):
         return confined(self.path, paths.models())
 
 
-def entry(where: str, name: str, row: LoraRow, downloads: dict[str, Download]) -> LoraEntry:
-    """A `[loras.ID]` table as an entry; `where` is the file, for a sentence. Raises ModelError."""
+def entry(file: Path, name: str, row: LoraRow, downloads: Mapping[str, Download]) -> LoraEntry:
+    """A `[loras.ID]` table as an entry. Raises ModelError."""
+    facts = common(f"{file}: loras", name, row, downloads)
     main = downloads.get(row.download)
-    if row.download and not main:
-        raise ModelError(f"{where}: loras.{name}: there is no [downloads.{row.download}]")
     own = Path(row.path) if row.path else paths.models() / name / f"{name}.safetensors"
-    return LoraEntry(
-        id=name,
-        title=row.title or name,
-        family=row.family,
-        origin="pulled" if main else "added",
-        path=main.folder() / row.file if main else own,
-        source=main.repo if main else "",
-        licence=row.licence or (main.licence if main else "not stated"),
-        size_mb=main.size_mb if main else 0,
-        downloads=(main,) if main else (),
-    )
+    path = main.folder() / row.file if main else own
+    return LoraEntry(**facts, family=row.family, origin="pulled" if main else "added", path=path)

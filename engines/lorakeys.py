@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from engines.convert import SCALE
 from engines.errors import ModelError
 from engines.header import TensorInfo
-from engines.modelfile import Family
+from engines.modelrows import Family
 
 Part = Literal["unet", "text", "text_2", ""]
 """Which network a layer belongs to; empty where the file does not say."""

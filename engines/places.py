@@ -7,7 +7,7 @@ from typing import Literal
 
 from engines import modelfile, paths
 from engines.errors import ModelError
-from engines.modelfile import Download
+from engines.modelrows import Download
 
 Origin = Literal["shipped", "pulled", "added"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from engines import hintfiles, manifest, paths, weights
 from engines.errors import ModelError
-from engines.modelfile import Download
+from engines.modelrows import Download
 
 _SAFE = (".safetensors", ".json", ".txt", ".onnx")
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}/){0,3}[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

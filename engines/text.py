@@ -16,7 +16,7 @@ from engines.base import NetSpec, TensorSpec, Text
 from engines.chunks import Chunk, cut, overflow
 from engines.embeddings import Embeddings
 from engines.lora import Adapters
-from engines.modelfile import Emphasis
+from engines.modelrows import Emphasis
 
 
 class Encoded(Text):

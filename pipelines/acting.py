@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engines.modelfile import NO_CONTROLNET, NO_LORA
+from engines.modelrows import NO_CONTROLNET, NO_LORA
 from pipelines.params import Params, PromptGrammar
 
 MAX_BYTES = 12 * 1024

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engines.base import ImageAdapter
-from engines.modelfile import NO_ADAPTER
+from engines.modelrows import NO_ADAPTER
 from pipelines.image import ImageKnobs
 from pipelines.looker import Job, looker
 from pipelines.own import OwnPictures

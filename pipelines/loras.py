@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from engines.base import Lora, Nets
 from engines.errors import ModelError
-from engines.modelfile import NO_LORA
+from engines.modelrows import NO_LORA
 from engines.registry import Registry
 from pipelines.loraslots import LoraSlot
 from pipelines.promptlang import cast as casting

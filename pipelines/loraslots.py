@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from engines.modelfile import NO_LORA
+from engines.modelrows import NO_LORA
 from pipelines.paramspec import Row
 
 SLOTS = 4

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import msgspec
 
-from engines.modelfile import NO_ADAPTER, NO_CONTROLNET
+from engines.modelrows import NO_ADAPTER, NO_CONTROLNET
 from pipelines.coming import Coming
 from pipelines.loraslots import SLOTS, LoraSlot
 from pipelines.paramspec import MAX_TEXT_BYTES as MAX_TEXT_BYTES

@@ -13,7 +13,8 @@ import torch
 from engines.base import ImageAdapter, Nets
 from engines.device import memory
 from engines.errors import ModelError
-from engines.registry import ModelEntry, Registry
+from engines.modelentry import ModelEntry
+from engines.registry import Registry
 from pipelines.acting import differing
 from pipelines.coming import NOTHING_COMES
 from pipelines.imageprompt import ImagePrompter

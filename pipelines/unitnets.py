@@ -13,7 +13,7 @@ import torch
 from engines.base import ControlNet, HintNet, Nets
 from engines.errors import ModelError
 from engines.hintnets import load_hint
-from engines.modelfile import NO_CONTROLNET
+from engines.modelrows import NO_CONTROLNET
 from engines.pose import load_pose
 from engines.registry import Registry
 from pipelines.knobs import Knobs

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engines.base import ControlNet, Nets
 from engines.fit import Fit
-from engines.modelfile import NO_CONTROLNET
+from engines.modelrows import NO_CONTROLNET
 from pipelines.beside import Beside
 from pipelines.pace import Look, Pace
 from pipelines.params import UNITS, ControlMask, ControlMode, ControlSource, Params, Unit

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bridge.ramp import RampCurve
 from bridge.store import ParamStore, Setting, Value
-from engines.modelfile import NO_CONTROLNET, NO_LORA
+from engines.modelrows import NO_CONTROLNET, NO_LORA
 from pipelines.coming import Coming
 from pipelines.loraslots import SLOTS
 from pipelines.params import UNITS

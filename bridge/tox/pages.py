@@ -24,7 +24,7 @@ from bridge.sources.zmq import DEFAULT_ADDRESS as ZMQ_IN
 from bridge.store import fades
 from bridge.version import __version__
 from engines import paths
-from engines.modelfile import NO_CONTROLNET
+from engines.modelrows import NO_CONTROLNET
 from pipelines.params import ParamSpec, table
 
 LISTEN_PORT = 9001

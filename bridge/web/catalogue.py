@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from bridge.web.messages import Choice, Row
+from engines.controlentry import ControlEntry
 from engines.errors import ModelError
 from engines.ipentry import AdapterEntry
 from engines.loraentry import LoraEntry
-from engines.modelfile import NO_ADAPTER, NO_CONTROLNET, NO_LORA
-from engines.registry import ControlEntry, ModelEntry, Registry
+from engines.modelentry import ModelEntry
+from engines.modelrows import NO_ADAPTER, NO_CONTROLNET, NO_LORA
+from engines.registry import Registry
 from pipelines.params import ParamSpec, table
 
 _TYPES = {bool: "bool", int: "int", float: "float", str: "text"}

@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from engines.modelfile import HintKind
+from engines.modelrows import HintKind
 
 if TYPE_CHECKING:
     from torch import Tensor

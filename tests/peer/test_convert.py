@@ -13,7 +13,7 @@ import pytest
 from engines import convert, library, paths
 from engines.errors import ModelError
 from engines.header import read_header
-from engines.modelfile import Family
+from engines.modelrows import Family
 from engines.registry import Registry
 from tests.support.model_files import audited, model_folder, write_json
 

@@ -13,7 +13,7 @@ from bridge.cli import main
 from engines import hintnets, library, manifest, modelfile, paths
 from engines.errors import ModelError
 from engines.hintfiles import find_kind
-from engines.modelfile import HintKind
+from engines.modelrows import HintKind
 from engines.registry import Registry
 from tests.support.hintnets import hed_weights, pidinet_weights, write_depth
 from tests.support.model_files import model_folder

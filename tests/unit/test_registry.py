@@ -12,7 +12,7 @@ import pytest
 
 from engines import modelfile, paths
 from engines.errors import ModelError
-from engines.modelfile import is_id
+from engines.modelrows import is_id
 from engines.registry import Registry
 from pipelines.params import table
 from tests.support.model_files import audited, model_folder, tiny_vae_folder
@@ -115,6 +115,7 @@ BAD_TABLES = {
     "bad id": ("[models.'../x']\nsteps = 4", "an id is"),
     "device name": ("[models.nul]\nsteps = 4", "an id is"),
     "taken": ("[models.pocket]\nsteps = 4", r"models\.pocket: the id is already taken"),
+    "taken by another kind": ("[models.pocket-edge]\nsteps = 4", r"models\.pocket-edge: the id is already taken"),
     "taken download": (DOWNLOAD.replace(".x]", ".taesd]"), "taken"),
     "relative folder": ("[models.mine]\nfolder = 'x/y'", r"models\.mine\.folder: takes an absolute path"),
     "lora of nothing": ("[models.mine]\nloras = [{ weight = 1.0 }]", r"models\.mine\.loras"),
