@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from bridge.record.places import Format
 from pipelines.spec import IMAGE, Device, DType, Engine
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -81,7 +82,7 @@ class RecordConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     folder: str = ""
     """Where the folders `recordings` and `stills` are; livelatent's own folder if empty."""
-    format: Literal["mp4", "mkv", "png"] = "mp4"
+    format: Format = "mp4"
     """H.264, FFV1 (lossless), or a PNG for each picture."""
     input: bool = False
     """Keep the input too, lossless: `livelatent replay` needs it."""

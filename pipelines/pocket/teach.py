@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from diffusers import ControlNetModel
 from pipelines.pocket import control, data, finest, hold, nets, sheet
 from pipelines.pocket.criticrun import CriticRun
 from pipelines.pocket.plan import Plan, Ticker
+from pipelines.pocket.report import Report
 from pipelines.pocket.run import Journal, Run, Team
 
 
@@ -39,7 +39,7 @@ def train_edge(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> 
     run = Run({"control": net}, path, plan.control_rate, plan.control_steps, team, minutes)
     own = plan.work / "critic-edge.safetensors"
     critic = CriticRun(plan, own, plan.control_steps, minutes, team, plan.work / "critic.safetensors")
-    said, errors = time.monotonic(), []
+    report = Report(journal, run, "edge")
     while run.fraction < 1:
         with plan.fast:
             lesson = lessons.draw(run.step * team.size + team.rank, *plan.crop(run.step, team.size)).to(plan.place)
@@ -47,16 +47,7 @@ def train_edge(plan: Plan, model: sheet.Model, team: Team, journal: Journal) -> 
             mark = control.loss(lesson, net, model.unet, model.words, vae, critic.net, seen, critic.pull)
         norm = run.update(mark.loss)
         critic.update(mark.shown)
-        errors.append(float(mark.error))
-        now, last = time.monotonic(), run.fraction >= 1
-        if now - said > 20 or last:
-            journal.write(
-                stage="edge", step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
-                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
-                minutes_left=round(run.remaining / 60, 1),
-            )  # fmt: skip
-            said = now
-            errors.clear()
+        if report.note(norm, critic.said, error=float(mark.error)):
             critic.run.save()
             run.save()
     run.adopt()
@@ -103,7 +94,7 @@ def _hold(
     steps, minutes = max(1, round(stage.share * plan.temporal_steps)), stage.share * plan.control_minutes
     run = Run(finest.parts(net), path, stage.rate * plan.control_rate, steps, team, minutes)
     kept: deque[finest.Take] = deque(maxlen=plan.again * plan.again)
-    said, errors = time.monotonic(), []
+    report = Report(journal, run, f"temporal, {stage.name}")
     with plan.fast:
         weights = finest.importance(model.vae, lessons.pair(0, 2, plan.side // 8).plain)
     while run.fraction < 1:
@@ -127,17 +118,7 @@ def _hold(
             if stage is FILMS and fresh:
                 lessons.take(made.detach())
         norm = run.update(loss)
-        errors.append((off, still))
-        now, done = time.monotonic(), run.fraction >= 1
-        if now - said > 20 or done:
-            off, still = np.mean(errors, 0)
-            journal.write(
-                stage=f"temporal, {stage.name}", step=run.step, error=round(float(off), 4),
-                unhelped=round(float(still), 4), norm=round(norm, 2),
-                seconds_a_step=round((now - said) / len(errors), 3), minutes_left=round(run.remaining / 60, 1),
-            )  # fmt: skip
-            said = now
-            errors.clear()
+        if report.note(norm, error=off, unhelped=still):
             run.save()
             if team.rank == 0 and stage is FILMS:
                 with run.averaged():

@@ -25,6 +25,7 @@ from transformers import CLIPTextModel
 from pipelines.pocket import codec, data, denoise, nets, sheet, start, text
 from pipelines.pocket.criticrun import CriticRun
 from pipelines.pocket.plan import STAGES, Plan, Ticker
+from pipelines.pocket.report import Report
 from pipelines.pocket.run import Journal, Run, Team
 from pipelines.pocket.teach import CONTROLS
 
@@ -127,7 +128,7 @@ def train_denoiser(plan: Plan, vae: AutoencoderTiny, team: Team, journal: Journa
     run = Run(learning, plan.work / "denoiser.safetensors", plan.rate, plan.steps, team, plan.minutes)
     model = sheet.Model(vae, net, words, tokenizer)
     critic = CriticRun(plan, plan.work / "critic.safetensors", plan.steps, plan.minutes, team)
-    said, kept, errors = time.monotonic(), time.monotonic(), []
+    report, kept = Report(journal, run, "denoiser"), time.monotonic()
     if plan.until == "latents":
         return model
     while run.fraction < 1:
@@ -137,17 +138,8 @@ def train_denoiser(plan: Plan, vae: AutoencoderTiny, team: Team, journal: Journa
             mark = denoise.loss(lesson, net, words, guide, vae, critic.net, seen, critic.pull)
         norm = run.update(mark.loss)
         critic.update(mark.shown)
-        errors.append(float(mark.error))
-        now, last = time.monotonic(), run.fraction >= 1
-        if now - said > 20 or last:
-            journal.write(
-                stage="denoiser", step=run.step, error=round(float(np.mean(errors)), 4), norm=round(norm, 2),
-                critic=critic.said(), seconds_a_step=round((now - said) / len(errors), 3),
-                minutes_left=round(run.remaining / 60, 1),
-            )  # fmt: skip
-            said = now
-            errors.clear()
-        if (now - kept > plan.every or last) and team.rank == 0:
+        report.note(norm, critic.said, error=float(mark.error))
+        if (time.monotonic() - kept > plan.every or run.fraction >= 1) and team.rank == 0:
             critic.run.save()
             keep(plan, run, model, journal)
             kept = time.monotonic()
