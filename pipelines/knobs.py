@@ -97,7 +97,9 @@ class Knobs:
         self.units = UnitKnobs(nets)
         self.image = ImageKnobs(nets.device)
         self.foreknown = Foreknown(self._cond[0].shape[1])
-        self._said, self._guidance = 0, 0.0
+        self._guidance = 0.0
+        self.said = 0
+        """How many times `speak` was called."""
         self._times: tuple[float, ...] = ()
         self._walk = SeedWalk((1, *nets.latent), nets.device)
         self._seen: tuple[object, ...] = ()
@@ -166,7 +168,7 @@ class Knobs:
     def facts(self) -> Facts:
         """What decides what networks make of steps and prompts, whatever the picture."""
         both = self.mode.guidance in ("full", "onetime")
-        return Facts(self._times, self._guidance, self._said, both)
+        return Facts(self._times, self._guidance, self.said, both)
 
     @property
     def times(self) -> Tensor:
@@ -175,7 +177,7 @@ class Knobs:
 
     def speak(self, cond: Sequence[Tensor]) -> None:
         """The prompts' embeddings, negative's row first, as the fade has them now."""
-        self._said += 1
+        self.said += 1
         for mine, new in zip(self._cond, cond, strict=True):
             mine.copy_(new)
 

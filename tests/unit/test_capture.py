@@ -259,7 +259,7 @@ def steered(request, model_folder, tmp_path) -> Iterator[DiffusionStream]:
         nets.controlnets[name] = nets.load_control(write_controlnet(tmp_path / name, folder, seed))
     made = DiffusionStream(nets, (SIDE, SIDE), Params())
     made.show(2, np.random.default_rng(9).integers(0, 256, (50, 70, 4), np.uint8))
-    made._own.choose(Params(control2_source="stream").units(), frame(3))
+    made.pictures.own.choose(Params(control2_source="stream").units(), frame(3))
     yield made
     made.close()
 

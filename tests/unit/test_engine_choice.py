@@ -156,7 +156,7 @@ def test_a_rung_that_fails_is_named_and_the_show_goes_on():
     clock = Clock()
     upgrade = Upgrade(broken, Choice(), clock)
     stream = DiffusionStream.load(SPEC, Params())
-    stream._upgrade = upgrade
+    stream.handover.upgrade = upgrade
     try:
         stream(FRAME, Params())
         clock.now = AFTER_S
@@ -204,7 +204,7 @@ def test_what_is_on_beside_the_show_is_told_and_can_be_called_off(model_folder):
             return found
 
     stream = DiffusionStream.load(SPEC, Params())
-    stream._upgrade = upgrade = Upgrade(lambda *_: nets, Slow(), clock)
+    stream.handover.upgrade = upgrade = Upgrade(lambda *_: nets, Slow(), clock)
     try:
         stream(FRAME, Params())
         clock.now = AFTER_S
@@ -319,7 +319,7 @@ def test_what_only_the_first_engine_can_brings_it_back(model_folder, monkeypatch
     plain, other = eager(model_folder()), eager(model_folder("sd21"))
     stream = DiffusionStream(plain, (SIDE, SIDE), Params())
     try:
-        stream._fast = other
+        stream.handover.fast = other
         acting = []
         monkeypatch.setattr(stream.loras, "choose", lambda *_: tuple(acting))
         monkeypatch.setattr(stream.loras, "merge", lambda: None)

@@ -215,7 +215,7 @@ def test_it_is_computed_once_for_all_steps_when_something_of_it_changes(kind, st
 def test_a_fade_and_a_ramp_cost_each_frame_no_more_than_one_step_did(stream):
     now = [0.0]
     painted = stream()
-    painted._clock = lambda: now[0]
+    painted.speech.clock = lambda: now[0]
     calls = counted(painted)
     painted(frame(1), Params())
     before = calls.copy()

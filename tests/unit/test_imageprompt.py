@@ -410,11 +410,11 @@ def test_a_stream_that_sends_nothing_and_an_encoder_that_fails_are_said(make, mo
 
 def test_pocket_has_no_image_adapter_and_says_so(make):
     stream = make()
-    stream._model = Registry.open().get("pocket")
+    stream.pictures.model = Registry.open().get("pocket")
     plain = paint(stream)
     assert np.array_equal(paint(stream, **ip(model="ip-sd15")), plain)
     assert stream.notes()["ip.error"] == "ip-sd15: it was made for sd15 models, and pocket has no image adapter"
-    stream._model = Registry.open().get("sdxl-turbo")
+    stream.pictures.model = Registry.open().get("sdxl-turbo")
     paint(stream)
     paint(stream, **ip(model="ip-plus-sd15"))
     assert stream.notes()["ip.error"] == "ip-plus-sd15: it was made for sd15 models"

@@ -225,11 +225,11 @@ def test_deep_levels_are_kept_by_a_second_recording_and_no_more(kind, more, pair
         both.paint(n, **values)
     before = both.lanes.records, both.machine.graphs, both.machine.made, both.machine.syncs
     assert before[0] == 2
-    taken = both.fast.reuse.taken
+    taken = both.fast.thrift.reuse.taken
     pictures = [both.paint(n, **values, strength=0.6 + n / 50).copy() for n in range(3)]
     assert (both.lanes.records, both.machine.graphs, both.machine.made, both.machine.syncs) == before
     assert not np.array_equal(pictures[-1], pictures[-2])
-    assert both.fast.reuse.taken == taken + 2
+    assert both.fast.thrift.reuse.taken == taken + 2
 
 
 def test_a_new_prompt_and_another_seed_record_nothing(pair):

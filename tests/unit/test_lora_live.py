@@ -384,9 +384,9 @@ def test_the_similarity_filter_paints_when_a_weight_moves(make):
     stream = make()
     values = {"similarity_threshold": 64.0, "similarity_max_skip": 1000}
     first = paint(stream, **values, prompt_fade=0.0, **slot("mute", 0.5))
-    held = stream._rest.skipped
+    held = stream.thrift.rest.skipped
     assert np.array_equal(stream(FRAME, Params(**values, prompt_fade=0.0, **slot("mute", 0.5))), first)
-    assert stream._rest.skipped == held + 1
+    assert stream.thrift.rest.skipped == held + 1
     stream.loras.choose({"mute": 0.9}, {})
     assert apart(stream(FRAME, Params(**values, prompt_fade=0.0, **slot("mute", 0.9))), first) > 0.01
 

@@ -225,7 +225,7 @@ def test_torch_has_one_thread_around_it_and_its_own_around_eager(engine, model_f
         seen = []
         for nets in (stream.nets, engine.load(folder, build()), stream.nets):
             stream.adopt(nets)
-            stream._plain = nets
+            stream.handover.plain = nets
             stream(FRAME, Params())
             seen.append(torch.get_num_threads())
         assert seen == [2, 1, 2]

@@ -203,7 +203,7 @@ def test_frames_that_rest_keep_nothing_longer(make):
     stream = make()
     still = {"similarity_threshold": 8.0, "similarity_max_skip": 100}
     assert modes(stream, [frame(0.0)] * 3, **still) == "FFF", "one full frame, shown three times"
-    assert stream.reuse.taken == 0
+    assert stream.thrift.reuse.taken == 0
 
 
 def test_an_engine_that_can_not_says_so_and_paints(make):

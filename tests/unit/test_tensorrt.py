@@ -121,7 +121,7 @@ def test_loras_act_in_it_and_go_without_a_trace(engine, model_folder, tmp_path):
     loras.register({"ink": loras.write(tmp_path / "ink.safetensors", loras.kohya(made))})
     stream = DiffusionStream(EagerEngine().load(folder, build()), (SIDE, SIDE), Params())
     alone = DiffusionStream(EagerEngine().load(folder, build()), (SIDE, SIDE), Params())
-    fast = stream._fast = engine.load(folder, build())
+    fast = stream.handover.fast = engine.load(folder, build())
 
     def picture(which, weight):
         which.reset()
