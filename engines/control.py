@@ -36,7 +36,9 @@ class EagerControlNet:
         net.register_to_config(controlnet_conditioning_channel_order="rgb")
         self._pooled = net.config.addition_embed_type == "text_time"
         layers = net.config.get("layers_per_block", LAYERS)
-        self._outer = outer_control(net, 1 + (layers if isinstance(layers, int) else layers[0]))
+        self.shallow = 1 + (layers if isinstance(layers, int) else layers[0])
+        """How many residuals it gives where those of the outermost level are enough."""
+        self._outer = outer_control(net, self.shallow)
 
     def embed(self, hint: Tensor) -> Tensor:
         """fp32 [1, channels, H, W] in 0..1 to the network's own [1, C, h, w]."""

@@ -96,15 +96,16 @@ class OuterGraph(UNetGraph):
 
 
 class ControlGraph(nn.Module):
-    """x, what `sort` wants, the embedded hint [1, C, h, w]. To residuals, the middle block's last."""
+    """x, what `sort` wants, the embedded hint [1, C, h, w]. To residuals, the middle block's last; `outer`: only to
+    those that the denoiser's outermost level takes."""
 
-    def __init__(self, control: EagerControlNet, net: nn.Module, sort: Sort) -> None:
+    def __init__(self, control: EagerControlNet, net: nn.Module, sort: Sort, outer: bool = False) -> None:
         super().__init__()
-        self.net, self._call, self._sort = net, control, sort
+        self.net, self._call, self._sort, self._outer = net, control, sort, outer
 
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         told, (hint,) = self._sort(t, more)
-        return self._call(x, told.t, told.cond, hint, known=told.known)
+        return self._call(x, told.t, told.cond, hint, self._outer, told.known)
 
 
 class Function(nn.Module):
@@ -202,7 +203,7 @@ def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) ->
 
 
 def control_graphs(control: EagerControlNet) -> dict[str, Graph]:
-    """`embed` and `control`."""
+    """`embed`, `control`, and `shallow`, which is what the denoiser's outermost level needs of that."""
     _, height, width = control.spec.inputs[0].shape[1:]
     hint = _noise(1, control.channels, 8 * height, 8 * width).clamp(0, 1)
     with torch.inference_mode():
@@ -218,6 +219,7 @@ def control_graphs(control: EagerControlNet) -> dict[str, Graph]:
     return {
         "embed": Graph(Function(control.embed, control.embedding), {"hint": hint}, ("embedded",)),
         "control": Graph(ControlGraph(control, control.net, sort), inputs, residuals),
+        "shallow": Graph(ControlGraph(control, control.net, sort, outer=True), inputs, residuals[: control.shallow]),
     }
 
 

@@ -8,7 +8,6 @@ stream, seldom. Batches run one row after the other: on a processor that takes n
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor
 
 from engines import device as devices
-from engines.base import Ahead, Build, Deep, ImagePrompt, Known, Nets, NetSpec, Outer, TensorSpec
+from engines.base import Ahead, Build, Nets, NetSpec, Outer, TensorSpec
 from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
 from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
+from engines.openvino_nets import OpenvinoControlNet, OpenvinoUNet
 from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
@@ -84,85 +84,6 @@ class OpenvinoNet:
 
     def __call__(self, x: Tensor, /) -> Tensor:
         return self._program(x)[0]
-
-
-class OpenvinoUNet:
-    """Implements engines.base.UNet."""
-
-    def __init__(
-        self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None, ahead: Ahead | None = None
-    ) -> None:
-        """`outer`: its outermost level alone. `ahead`: where it is compiled to be given what that computes."""
-        self._program, self.spec, self._guided, self._outer = program, spec, guided, outer
-        self.ahead = ahead
-        self._off = torch.ones(1)
-
-    def __call__(
-        self,
-        x: Tensor,
-        t: Tensor,
-        cond: Sequence[Tensor],
-        guidance: Tensor | None = None,
-        residuals: Sequence[Tensor] = (),
-        image: ImagePrompt | None = None,
-        deep: Deep | None = None,
-        known: Known | None = None,
-    ) -> Tensor:
-        assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
-        if self.ahead is not None:
-            told = _told(known or self.ahead(t, cond, guidance))
-        else:
-            told = [t, *cond, *((self._off if guidance is None else guidance,) if self._guided else ())]
-        rows = [self._row(x[i : i + 1], _row(told, i), _row(residuals, i), deep, i) for i in range(x.shape[0])]
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-    def _row(self, x: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int) -> Tensor:
-        """Row `i` of a batch."""
-        if deep is None:
-            return self._program(x, *told, *residuals)[0]
-        kept = deep.kept[i : i + 1]
-        if deep.fresh:
-            out, state = self._program(x, *told, *residuals)
-            kept.copy_(state)
-            return out
-        assert self._outer is not None, "a frame asks for the outermost level of a denoiser that has none"
-        return self._outer(x, *told, kept, *residuals)[0]
-
-
-class OpenvinoControlNet:
-    """Implements engines.base.ControlNet."""
-
-    def __init__(
-        self, embed: Program, control: Program, spec: NetSpec, channels: int, ahead: Ahead | None = None
-    ) -> None:
-        """`ahead`: as the denoiser's."""
-        self._embed, self._control, self.spec, self.channels = embed, control, spec, channels
-        self.ahead = ahead
-
-    def embed(self, hint: Tensor) -> Tensor:
-        return self._embed(hint)[0]
-
-    def __call__(
-        self,
-        x: Tensor,
-        t: Tensor,
-        cond: Sequence[Tensor],
-        hint: Tensor,
-        outer: bool = False,
-        known: Known | None = None,
-    ) -> tuple[Tensor, ...]:
-        told = [t, *cond] if self.ahead is None else _told(known or self.ahead(t, cond))
-        rows = [self._control(x[i : i + 1], *_row(told, i), hint) for i in range(x.shape[0])]
-        return tuple(rows[0]) if len(rows) == 1 else tuple(map(torch.cat, zip(*rows, strict=True)))
-
-
-def _told(known: Known) -> list[Tensor]:
-    """As the graphs take it."""
-    return [known.time, *(part for parts in known.text for part in parts)]
-
-
-def _row(tensors: Sequence[Tensor], i: int) -> list[Tensor]:
-    return [tensor[i : i + 1] if tensor.ndim and tensor.shape[0] > 1 else tensor for tensor in tensors]
 
 
 class Found(NamedTuple):
@@ -244,6 +165,7 @@ class OpenvinoEngine:
         picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
         hidden = TensorSpec("latent", (1, *latent), torch.float32)
         residuals = tuple((c, h, w) for c, h, w in notes["residuals"])
+        outer = _outer(folder, latent)
         return Nets(
             unet=OpenvinoUNet(
                 programs["unet"], unet_spec(latent, text, CPU), notes["guided"], programs.get("outer"), found.ahead
@@ -258,29 +180,32 @@ class OpenvinoEngine:
             dtype=torch.float32,
             described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
             residuals=residuals,
-            outer=_outer(folder, latent),
+            outer=outer,
             threads=1
             if device.name == "CPU"
             else 0,  # others of torch's would wait for cores that OpenVINO's still hold
-            load_control=lambda control: self._control(control, build, device, text, latent, residuals),
+            load_control=lambda control: self._control(
+                control, build, device, text, latent, residuals, outer is not None
+            ),
         )
 
     @torch.inference_mode()
     def _control(
         self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, latent: tuple[int, int, int],
-        residuals: tuple[tuple[int, int, int], ...],
+        residuals: tuple[tuple[int, int, int], ...], outer: bool,
     ) -> OpenvinoControlNet:  # fmt: skip
         check_net(folder, CLASSES["controlnet"])
         cond = _shapes(text)
         facts = [device.facts(), cond, latent, residuals, weights_of([folder])]
-        names = {part: name_of(FORMAT, part, *facts) for part in ("embed", "control", "ahead")}
+        parts = ("embed", "control", "ahead", *(["shallow"] if outer else []))
+        names = {part: name_of(FORMAT, part, *facts) for part in parts}
         order = Order(folder, replace(build, loras=()), names, cond, latent, list(residuals))
         found = self._revived(device, names) or self._made(device, names, order)
         x, t, *rest = unet_spec(latent, text, CPU).inputs
         outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), torch.float32) for i, shape in enumerate(residuals))
         channels = int(found.notes["control"]["channels"])
         spec = NetSpec((x, t, *rest), outputs, CPU)
-        return OpenvinoControlNet(found.programs["embed"], found.programs["control"], spec, channels, found.ahead)
+        return OpenvinoControlNet(found.programs, spec, channels, found.ahead)
 
 
 def _outer(folder: Path, latent: tuple[int, int, int]) -> Outer | None:

@@ -57,7 +57,7 @@ def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
     facts, content = _packed(ahead, device)
     cache.put(order.names["ahead"], facts, content)
     del ahead, content
-    for part in list(graphs):
+    for part in [part for part in graphs if part in order.names]:
         graph = graphs.pop(part)  # its torch weights go as soon as OpenVINO has its own
         precision = (
             "f32"

@@ -137,6 +137,21 @@ def test_it_computes_of_step_and_prompt_only_what_changed(engine, model_folder, 
         stream.close()
 
 
+def test_a_control_net_computes_of_itself_what_the_outermost_level_takes(engine, model_folder, tmp_path):
+    """As much as eager's."""
+    folder = model_folder("sd15")
+    nets = engine.load(folder, build())
+    path = write_controlnet(tmp_path / "hand", folder)
+    ours, theirs = nets.load_control(path), EagerEngine().load(folder, build()).load_control(path)
+    x, t, cond = torch.randn(2, *nets.latent), torch.tensor(300.0), nets.text("ink").cond
+    with torch.inference_mode():
+        hint = ours.embed(torch.rand(1, 3, SIDE, SIDE))
+        found, want = (net(x, t, cond, hint, outer=True) for net in (ours, theirs))
+        assert len(found) == nets.outer.residuals < len(nets.residuals)
+        for one, other in zip(found, want, strict=False):
+            assert (one - other).abs().max() < CLOSE < other.std()
+
+
 def test_a_denoiser_of_another_build_is_told_step_and_prompt(model_folder, tmp_path, monkeypatch):
     from engines import ahead
     from engines.openvino import OpenvinoEngine

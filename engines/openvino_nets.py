@@ -1,0 +1,96 @@
+"""The denoiser and ControlNets as OpenVINO runs them: a batch is one row after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from engines.base import Ahead, Deep, ImagePrompt, Known, NetSpec
+
+if TYPE_CHECKING:
+    from engines.openvino import Program
+
+
+class OpenvinoUNet:
+    """Implements engines.base.UNet."""
+
+    def __init__(
+        self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None, ahead: Ahead | None = None
+    ) -> None:
+        """`outer`: its outermost level alone. `ahead`: where it is compiled to be given what that computes."""
+        self._program, self.spec, self._guided, self._outer = program, spec, guided, outer
+        self.ahead = ahead
+        self._off = torch.ones(1)
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
+        deep: Deep | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
+        if self.ahead is not None:
+            told = _told(known or self.ahead(t, cond, guidance))
+        else:
+            told = [t, *cond, *((self._off if guidance is None else guidance,) if self._guided else ())]
+        rows = [self._row(x[i : i + 1], _row(told, i), _row(residuals, i), deep, i) for i in range(x.shape[0])]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def _row(self, x: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int) -> Tensor:
+        """Row `i` of a batch."""
+        if deep is None:
+            return self._program(x, *told, *residuals)[0]
+        kept = deep.kept[i : i + 1]
+        if deep.fresh:
+            out, state = self._program(x, *told, *residuals)
+            kept.copy_(state)
+            return out
+        assert self._outer is not None, "a frame asks for the outermost level of a denoiser that has none"
+        return self._outer(x, *told, kept, *residuals)[0]
+
+
+class OpenvinoControlNet:
+    """Implements engines.base.ControlNet."""
+
+    def __init__(
+        self, programs: Mapping[str, Program], spec: NetSpec, channels: int, ahead: Ahead | None = None
+    ) -> None:
+        """`programs`: `embed`, `control`, and `shallow` where the denoiser has an outermost level. `ahead`: as the
+        denoiser's."""
+        self._embed, self._whole = programs["embed"], programs["control"]
+        self._shallow = programs.get("shallow", self._whole)
+        self.spec, self.channels, self.ahead = spec, channels, ahead
+
+    def embed(self, hint: Tensor) -> Tensor:
+        return self._embed(hint)[0]
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        hint: Tensor,
+        outer: bool = False,
+        known: Known | None = None,
+    ) -> tuple[Tensor, ...]:
+        told = [t, *cond] if self.ahead is None else _told(known or self.ahead(t, cond))
+        program = self._shallow if outer else self._whole
+        rows = [program(x[i : i + 1], *_row(told, i), hint) for i in range(x.shape[0])]
+        return tuple(rows[0]) if len(rows) == 1 else tuple(map(torch.cat, zip(*rows, strict=True)))
+
+
+def _told(known: Known) -> list[Tensor]:
+    """As the graphs take it."""
+    return [known.time, *(part for parts in known.text for part in parts)]
+
+
+def _row(tensors: Sequence[Tensor], i: int) -> list[Tensor]:
+    return [tensor[i : i + 1] if tensor.ndim and tensor.shape[0] > 1 else tensor for tensor in tensors]
