@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, NamedTuple
 
 import msgspec
-import numpy as np
 
 from bridge.channel import (
     Activate,
@@ -40,9 +39,9 @@ from bridge.frame import Frame
 from bridge.lent import LentRing
 from bridge.own_view import OwnView
 from bridge.ring import RingFrame, RingReader, RingWriter
+from bridge.warm import build_warm
 from engines.errors import ModelError
 from pipelines.acting import MAX_BYTES
-from pipelines.build import build
 from pipelines.params import Params, unpack
 from pipelines.spec import Moment, Overtaken, Stream
 
@@ -66,7 +65,7 @@ class Flying(NamedTuple):
     taken: int
     """When, in nanoseconds."""
     version: int
-    """Of its parameters."""
+    """Of the parameters that it shows."""
     took: bytes
     """What took effect in it: `pipelines.acting.Acting` as msgpack."""
 
@@ -150,36 +149,10 @@ class Worker:
             time.sleep(BEAT_S)
 
     def _build(self, order: Load) -> Stream:
-        """Load and warm up, in a thread that yields to the painter beside it where the system allows that."""
         began = now_ns()
-        result: list[Stream | BaseException] = []
-
-        def job() -> None:
-            if order.background and sys.platform == "linux":
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-            try:
-                result.append(build(order.spec, order.params))
-            except BaseException as error:  # handed over to the main thread whole
-                result.append(error)
-
-        thread = threading.Thread(target=job, name="ll-build")
-        thread.start()
-        thread.join()
-        if isinstance(result[0], BaseException):
-            raise result[0]
-        stream = result[0]
-        frame_ms = self._warm(stream, order)
+        stream, frame_ms = build_warm(order)
         self._sender.send(Ready(load_s=(now_ns() - began) / 1e9, frame_ms=frame_ms))
         return stream
-
-    def _warm(self, stream: Stream, order: Load) -> float:
-        """One frame that nobody sees, for the yardstick: milliseconds. `build` has paid for kernel choices by then."""
-        gray = np.full((order.spec.height, order.spec.width, 3), 127, np.uint8)
-        began = now_ns()
-        stream(gray, order.params)
-        took = (now_ns() - began) / MS
-        stream.reset()
-        return took
 
     def _paint(self, stream: Stream, ring_in: RingReader, ring_out: RingWriter) -> None:
         with contextlib.closing(ring_in), contextlib.closing(ring_out):
@@ -240,7 +213,7 @@ class Worker:
         try:
             self._own.look(stream, params)
             stream.begin(got.frame.pixels, params, _moment(got), whole)
-            self._flying.append(Flying(got.frame, taken, params.version, _said(stream.took(params))))
+            self._flying.append(Flying(got.frame, taken, stream.version(params), _said(stream.took(params))))
         except Overtaken:  # there is a newer one
             self._busy_since = self._flying[0].taken if self._flying else 0
         except (ModelError, ValueError) as error:

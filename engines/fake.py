@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import cv2
 import msgspec
@@ -152,6 +153,9 @@ class FakeStream:
 
     def tune(self, params: object, moment: object = None, fades: bool = False) -> None:
         """Nothing takes time here."""
+
+    def version(self, params: Any) -> int:
+        return int(params.version)
 
     def took(self, params: object) -> dict[str, object]:
         return {"engine": "fake"}

@@ -127,6 +127,10 @@ class Stream(Protocol):
         when it takes over. Cheap when there is nothing to adopt. With `fades`, a new prompt begins to fade in at this
         moment: before each frame of a replay, which waits for everything."""
 
+    def version(self, params: Params) -> int:
+        """After each frame was begun with `params`: the version of those that it shows, which are older while what they
+        ask for is still made ready beside the frames that are painted as before."""
+
     def took(self, params: Params) -> Mapping[str, object]:
         """What took effect in the frame that was begun last, with `params`: fields of `pipelines.acting.Acting`."""
 

@@ -56,13 +56,14 @@ class DiffusionStream:
         self.pictures = Pictures(self.knobs, nets, model)
         self.image = self.pictures.image
         self.painter: Painter = painter(nets, size)
+        self.depth, self.in_place = self.painter.depth, self.painter.in_place
         self._begun: deque[bool | None] = deque()
         """Of each frame that was begun whether a hint can be looked at; None where the last picture is held."""
         self._down = Transfer(nets.device)
         self.thrift = Thrift()
         self._last: Pixels | None = None
         self._counts: Sequence[float] = [0.0, 0.0, 0.0]
-        self._hinted, self._held, self._captured, self._take = False, False, 0, 0
+        self._hinted, self._held, self._captured, self._take, self._version = False, False, 0, 0, 0
         self.handover = Handover(nets)
 
     @classmethod
@@ -95,14 +96,6 @@ class DiffusionStream:
         """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
         self.begin(pixels, params, moment)
         return self.end()
-
-    @property
-    def depth(self) -> int:
-        return self.painter.depth
-
-    @property
-    def in_place(self) -> bool:
-        return self.painter.in_place
 
     def lend(self, places: Places | None) -> None:
         """See pipelines.spec.Stream."""
@@ -267,6 +260,11 @@ class DiffusionStream:
         self.state.begin_anew(self.knobs.mode.temporal.colours)
         self.knobs.units.forget()
         self.thrift.forget()
+
+    def version(self, params: Params) -> int:
+        """Implements pipelines.spec.Stream."""
+        self._version = self._version if self._held else params.version
+        return self._version
 
     def took(self, params: Params) -> Mapping[str, object]:
         """Implements pipelines.spec.Stream."""

@@ -172,6 +172,23 @@ def test_so_they_do_from_every_mode_to_every_other(pair):
     change_through(pair(), MODES)
 
 
+def test_a_picture_says_the_version_that_it_shows_and_not_the_one_that_is_made_ready(pair):
+    both = pair()
+    both.begin()
+
+    def said(version: int, **values: Any) -> int:
+        params = Params(**NAMED, version=version, **values)
+        both.fast(frame(version), params)
+        return both.fast.version(params)
+
+    assert said(5) == 5
+    both.gate.open.clear()
+    assert [said(6, steps=2), said(7, steps=2, strength=0.3)] == [5, 5]
+    both.gate.open.set()
+    assert both.lanes._rehearsal.settle(LONG_S)
+    assert [said(8, steps=2), said(9)] == [8, 9]
+
+
 def test_a_mode_that_is_known_is_there_at_once(pair):
     both = pair()
     both.begin(**UNIT)
