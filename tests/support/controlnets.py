@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +13,15 @@ from engines import modelfile
 def write_controlnet(folder: Path, model: Path, seed: int = 1, channels: int = 3) -> Path:
     """A ControlNetModel in `folder` that fits the UNet of `model`. Layers that are zero before training are random, and
     what it is shown goes through its first ones without fading."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _made(model, seed, channels).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@functools.cache
+def _made(model: Path, seed: int, channels: int) -> dict[str, bytes]:
+    """Its files. One session's tests ask for the same few, each for a folder of its own."""
     import torch
     from diffusers.models.controlnets.controlnet import ControlNetModel
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -29,8 +40,9 @@ def write_controlnet(folder: Path, model: Path, seed: int = 1, channels: int = 3
             torch.nn.init.normal_(part.weight, std=2.0 / part.weight[0].numel() ** 0.5)
         for part in (*net.controlnet_down_blocks, net.controlnet_mid_block):
             torch.nn.init.normal_(part.weight, std=0.5 / part.weight[0].numel() ** 0.5)
-    net.save_pretrained(folder)
-    return folder
+    with tempfile.TemporaryDirectory() as folder:
+        net.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def register(folders: Mapping[str, Path], family: str = "other") -> None:

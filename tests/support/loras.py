@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -45,6 +46,12 @@ def make(
     model: Path, seed: int = 1, rank: int = 4, layers: str = LAYERS, alpha: float = 3.0, size: float = 0.3
 ) -> Made:
     """Random factors for all layers whose path matches. `size`: about how large the change is beside the weight."""
+    return dict(_made(model, seed, rank, layers, alpha, size))
+
+
+@functools.cache
+def _made(model: Path, seed: int, rank: int, layers: str, alpha: float, size: float) -> Made:
+    """One session's tests ask for the same few."""
     import torch
 
     generator, out = torch.Generator().manual_seed(seed), {}

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from engines.base import Build
-from engines.eager import EagerEngine
+from engines.base import ControlNet
 from engines.edgenets import Hed
 from engines.hintnets import EdgeNet
 from pipelines.img2img import step
@@ -33,10 +32,8 @@ SIDE = 64
 
 
 @pytest.fixture
-def stream(request, model_folder) -> Iterator[DiffusionStream]:
-    kind = getattr(request, "param", "sd15")
-    nets = EagerEngine().load(model_folder(kind), Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-    made = DiffusionStream(nets, (SIDE, SIDE), Params())
+def stream(request, shared_nets) -> Iterator[DiffusionStream]:
+    made = DiffusionStream(shared_nets(getattr(request, "param", "sd15")), (SIDE, SIDE), Params())
     yield made
     made.close()
 
@@ -249,14 +246,28 @@ def test_numbers_of_what_recurs_move_the_replay_and_make_no_other_mode(stream):
 # Control units
 
 
+@pytest.fixture(scope="module")
+def controls(shared_nets, model_folder, tmp_path_factory) -> Callable[[str], dict[str, ControlNet]]:
+    """The ControlNets `a` and `b` of a kind, loaded once."""
+    made: dict[str, dict[str, ControlNet]] = {}
+
+    def of(kind: str) -> dict[str, ControlNet]:
+        if kind not in made:
+            root, load = tmp_path_factory.mktemp("controls"), shared_nets(kind).load_control
+            made[kind] = {
+                name: load(write_controlnet(root / name, model_folder(kind), seed)) for seed, name in enumerate("ab")
+            }
+        return made[kind]
+
+    return of
+
+
 @pytest.fixture
-def steered(request, model_folder, tmp_path) -> Iterator[DiffusionStream]:
+def steered(request, shared_nets, controls) -> Iterator[DiffusionStream]:
     """A stream of a kind with two ControlNets, `a` and `b`, in place."""
     kind = getattr(request, "param", "sd15")
-    folder = model_folder(kind)
-    nets = EagerEngine().load(folder, Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-    for seed, name in enumerate("ab"):
-        nets.controlnets[name] = nets.load_control(write_controlnet(tmp_path / name, folder, seed))
+    nets = shared_nets(kind)
+    nets.controlnets.update(controls(kind))
     made = DiffusionStream(nets, (SIDE, SIDE), Params())
     made.show(2, np.random.default_rng(9).integers(0, 256, (50, 70, 4), np.uint8))
     made.pictures.own.choose(Params(control2_source="stream").units(), frame(3))
@@ -394,5 +405,5 @@ def test_a_hint_from_beside_the_stream_is_captured(steered):
         if seed == 3:
             steered.unitnets.follow(params.units(), ())
             steered.unitnets.look_beside(steered.state)
-            assert beside.settle(20)
+            assert beside.settle(60)
     assert looks == ["watch", "follow", "carry", "carry", "carry"]

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from engines.base import Build
-from engines.eager import EagerEngine
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import register, write_controlnet
@@ -89,13 +87,12 @@ def ours(stream: DiffusionStream, **values: Any) -> np.ndarray:
 
 
 @pytest.fixture
-def stream(model_folder, folders):
+def stream(shared_nets, folders):
     made: list[DiffusionStream] = []
 
     def make(kind: str) -> DiffusionStream:
         register(folders(kind))
-        nets = EagerEngine().load(model_folder(kind), Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-        made.append(DiffusionStream(nets, (SIDE, SIDE), Params()))
+        made.append(DiffusionStream(shared_nets(kind), (SIDE, SIDE), Params()))
         return made[-1]
 
     yield make

@@ -50,13 +50,12 @@ def nets(model_folder, tmp_path_factory) -> Callable[[str], dict[str, Path]]:
 
 
 @pytest.fixture
-def make(model_folder, nets) -> Iterator[Make]:
+def make(shared_nets, nets) -> Iterator[Make]:
     made: list[DiffusionStream] = []
 
     def new(kind: str = "sd15", size: tuple[int, int] = (SIDE, SIDE), **options) -> DiffusionStream:
         register(nets(kind))
-        loaded = EagerEngine().load(model_folder(kind), Build(*size, device="cpu", dtype="fp32"))
-        made.append(DiffusionStream(loaded, size, Params(), **options))
+        made.append(DiffusionStream(shared_nets(kind, size), size, Params(), **options))
         return made[-1]
 
     yield new
@@ -332,20 +331,20 @@ def test_a_model_is_loaded_beside_the_stream_and_the_one_before_acts_until_it_is
     load = stream.unitnets.shelf._load
 
     def slow(name: str):
-        assert gate.wait(20)
+        assert gate.wait(60)
         return load(name)
 
     monkeypatch.setattr(stream.unitnets.shelf, "_load", slow)
     assert np.array_equal(stream(FRAME, Params(**unit(model="a"))), plain)
     assert stream.notes()["control.state"] == "1 loading a"
     gate.set()
-    assert stream.unitnets.shelf.settle(20)
+    assert stream.unitnets.shelf.settle(60)
     assert np.array_equal(stream(FRAME, Params(**unit(model="a"))), by_a)
     gate.clear()
     assert np.array_equal(stream(FRAME, Params(**unit(model="b"))), by_a)
     assert stream.notes()["control.state"] == "1 a, 1 loading b"
     gate.set()
-    assert stream.unitnets.shelf.settle(20)
+    assert stream.unitnets.shelf.settle(60)
     assert np.array_equal(stream(FRAME, Params(**unit(model="b"))), by_b)
     assert stream.notes()["control.state"] == "1 b"
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from engines.base import Build
-from engines.eager import EagerEngine
 from pipelines.params import Params
 from pipelines.preprocess.registry import PREPROCESSORS
 from pipelines.stream import DiffusionStream
@@ -23,13 +21,12 @@ TWO = {
 
 
 @pytest.fixture
-def stream(model_folder, tmp_path):
+def stream(shared_nets, model_folder, tmp_path):
     made = {"a": write_controlnet(tmp_path / "a", model_folder("sd15"), 1)}
     made["b"] = write_controlnet(tmp_path / "b", model_folder("sd15"), 2)
     made["six"] = write_controlnet(tmp_path / "six", model_folder("sd15"), 3, channels=6)
     register(made)
-    nets = EagerEngine().load(model_folder("sd15"), Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-    stream = DiffusionStream(nets, (SIDE, SIDE), Params())
+    stream = DiffusionStream(shared_nets(), (SIDE, SIDE), Params())
     yield stream
     stream.close()
 

@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from engines.base import Build
-from engines.eager import EagerEngine
+from engines.base import Nets
 from pipelines.params import Params
 from pipelines.preprocess.registry import NETWORK_PREPROCESSORS
 from pipelines.stream import DiffusionStream
@@ -50,10 +49,9 @@ def folders(model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def stream(model_folder: Callable[..., Path], folders: dict[str, Path]) -> Iterator[DiffusionStream]:
+def stream(shared_nets: Callable[..., Nets], folders: dict[str, Path]) -> Iterator[DiffusionStream]:
     register({"a": folders["a"]})
-    nets = EagerEngine().load(model_folder("sd15"), Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-    made = DiffusionStream(nets, (SIDE, SIDE), Params())
+    made = DiffusionStream(shared_nets(), (SIDE, SIDE), Params())
     yield made
     made.close()
 
@@ -151,14 +149,14 @@ def test_it_is_loaded_beside_the_stream_and_freed(stream: DiffusionStream, monke
     gate, load = threading.Event(), stream.unitnets.hints._load
 
     def slow(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return load(kind)
 
     monkeypatch.setattr(stream.unitnets.hints, "_load", slow)
     assert np.array_equal(stream(FRAME, unit()), plain), "no frame waits, and no other hint is shown"
     assert stream.notes()["control.state"] == "1 loading depth"
     gate.set()
-    assert stream.unitnets.hints.settle(20)
+    assert stream.unitnets.hints.settle(60)
     assert np.array_equal(stream(FRAME, unit()), acting)
     assert paint(stream, unit(on=False)) is not None
     assert stream.nets.hintnets.keys() == {"depth"}, "off, it stays ready"

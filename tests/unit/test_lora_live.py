@@ -184,7 +184,7 @@ def test_a_prompt_waits_for_its_loras_and_a_slot_acts_when_its_own_is_there(make
     gate, load = threading.Event(), stream.loras.shelf._load
 
     def slow(name: str) -> Any:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return load(name)
 
     monkeypatch.setattr(stream.loras.shelf, "_load", slow)
@@ -283,7 +283,7 @@ def test_words_that_change_faster_than_they_are_encoded_are_shown_as_often_as_th
     gate, encode = threading.Event(), stream.prompter._encoded
 
     def slow(*job: Any) -> Any:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return encode(*job)
 
     monkeypatch.setattr(stream.prompter, "_encoded", slow)
@@ -307,7 +307,7 @@ def test_a_prompts_time_goes_on_when_its_lora_comes_late(make, monkeypatch):
     gate, load = threading.Event(), again.loras.shelf._load
 
     def slow(name: str) -> Any:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return load(name)
 
     monkeypatch.setattr(again.loras.shelf, "_load", slow)

@@ -57,7 +57,7 @@ def unit(**values: object) -> Params:
 def settled(stream: DiffusionStream, params: Params, x: int = 24) -> np.ndarray:
     """One frame, and then what it was for the network has been looked at."""
     picture = stream(view(x), params).copy()
-    assert stream.knobs.units.beside.settle(20)
+    assert stream.knobs.units.beside.settle(60)
     return picture
 
 
@@ -106,7 +106,7 @@ def test_an_answer_is_moved_to_where_things_are_when_it_comes(
 
     def slow(image: torch.Tensor) -> torch.Tensor:
         """What it sees is the picture itself, which tells best where it has been moved to."""
-        assert gate.wait(20)
+        assert gate.wait(60)
         return image.clone()
 
     def off(hint: torch.Tensor, x: int) -> float:
@@ -119,12 +119,12 @@ def test_an_answer_is_moved_to_where_things_are_when_it_comes(
         stream(view(x), unit())
     assert not shown, "meanwhile it rests"
     gate.set()
-    assert stream.knobs.units.beside.settle(20)
+    assert stream.knobs.units.beside.settle(60)
     stream(view(32), unit())
     assert stream.notes()["control.age"] == 4
     assert off(shown[-1], 32) < 0.5 * off(shown[-1], 24)
     for x in (34, 36, 38):
-        assert stream.knobs.units.beside.settle(20)
+        assert stream.knobs.units.beside.settle(60)
         stream(view(x), unit())
     assert stream.notes()["control.age"] == 1
     assert off(shown[-1], 38) < 0.5 * off(shown[-1], 36), "the way begins at the picture that was looked at last"

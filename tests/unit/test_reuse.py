@@ -33,12 +33,12 @@ OTHER = np.ascontiguousarray(255 - frame(3.0)[::-1])
 
 
 @pytest.fixture
-def make(model_folder, tmp_path) -> Iterator[Callable[..., DiffusionStream]]:
+def make(shared_nets, model_folder, tmp_path) -> Iterator[Callable[..., DiffusionStream]]:
     made: list[DiffusionStream] = []
 
     def new(kind: str = "sd15") -> DiffusionStream:
         register({"a": write_controlnet(tmp_path / kind, model_folder(kind), 1)})
-        made.append(DiffusionStream(EagerEngine().load(model_folder(kind), BUILD), (SIDE, SIDE), Params()))
+        made.append(DiffusionStream(shared_nets(kind), (SIDE, SIDE), Params()))
         return made[-1]
 
     yield new

@@ -12,8 +12,6 @@ import pytest
 import torch
 
 from bridge.sources.scene import draw
-from engines.base import Build
-from engines.eager import EagerEngine
 from pipelines.coherence.measure import colour_drift
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
@@ -35,12 +33,11 @@ FRAME = view(0)
 
 
 @pytest.fixture
-def make(model_folder) -> Iterator[Make]:
+def make(shared_nets) -> Iterator[Make]:
     made: list[DiffusionStream] = []
 
     def new(kind: str = "sd15") -> DiffusionStream:
-        nets = EagerEngine().load(model_folder(kind), Build(SIDE, SIDE, device="cpu", dtype="fp32"))
-        made.append(DiffusionStream(nets, (SIDE, SIDE), Params()))
+        made.append(DiffusionStream(shared_nets(kind), (SIDE, SIDE), Params()))
         return made[-1]
 
     yield new
