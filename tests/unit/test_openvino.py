@@ -37,7 +37,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def engine(cache):
+def engine(cache, same_key):
     from engines.openvino import OpenvinoEngine
 
     return OpenvinoEngine(here=True, cache=cache)
@@ -71,7 +71,7 @@ WAYS = [
 
 @pytest.mark.timeout(600)  # two networks are compiled, on a machine that may be busy
 @pytest.mark.parametrize(
-    "kind", ["sd15", "sdxl", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "lcm"))]
+    "kind", ["sd15", "lcmxl", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("sd21", "sdxl", "lcm"))]
 )
 def test_its_pictures_are_eagers(engine, kind, model_folder, tmp_path):
     """With every guidance, samplers of several steps, what recurs, and a ControlNet whose weight moves."""

@@ -66,7 +66,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def engine(machine, cache):
+def engine(machine, cache, same_key):
     return TensorrtEngine(here=True, cache=cache, card=CARD)
 
 
