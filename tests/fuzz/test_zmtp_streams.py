@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import zmq
+from support.ports import free_port
 
 from bridge.frame import Frame
 from bridge.wire import encode
@@ -66,7 +67,7 @@ def attack(rng, port, peer, seconds):
     while time.monotonic() < end:
         data = stream(rng, peer)
         try:
-            one = sockets.create_connection(("127.0.0.1", port), timeout=2)
+            one = sockets.create_connection(("127.0.0.1", port), timeout=60)
             held.append(one)
             one.sendall(data if rng.random() < 0.7 else data[: rng.randrange(len(data) + 1)])
         except OSError:
@@ -82,9 +83,7 @@ def child():
     children = []
 
     def start(kind):
-        with sockets.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         env = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "OPENBLAS_NUM_THREADS": "1"}
         command = [sys.executable, HERE / "zmtp_child.py", kind, f"tcp://127.0.0.1:{port}"]
         one = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -15,6 +15,7 @@ import pytest
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.udp_client import SimpleUDPClient
+from support.ports import free_port
 
 from bridge.clock import NS
 from bridge.config import LanConfig, OscConfig
@@ -451,9 +452,7 @@ def test_types_of_oscsend_without_a_meaning_here_are_read_rightly(rig: Rig) -> N
 
 @liblo
 def test_oscdump_reads_telemetry_changes_and_errors(rig: Rig, peer: Peer) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     dump = subprocess.Popen(["stdbuf", "-oL", "oscdump", str(port)], stdout=subprocess.PIPE, text=True)
     assert dump.stdout is not None
     wanted = {

@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import signal
-import socket as sockets
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.ports import free_port
 
 from bridge.context import Context
 from bridge.drivers import make_sink, make_source
@@ -31,9 +31,7 @@ def name():
 
 @pytest.fixture
 def address():
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture

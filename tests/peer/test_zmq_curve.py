@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket as sockets
 import stat
 import time
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import zmq
 import zmq.auth
+from support.ports import free_port
 
 from bridge import keys
 from bridge.config import Config, LanConfig
@@ -29,9 +29,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def address():
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import zmq
+from support.ports import free_port
 
 from bridge.context import Context
 from bridge.drivers import make_sink, make_source
@@ -33,9 +34,7 @@ def context():
 
 @pytest.fixture
 def address():
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture
@@ -296,7 +295,7 @@ def test_garbage_is_counted_and_skipped(context, source, address, plain):
 
 def greet(port):
     """A raw TCP peer that has done the ZMTP 3.0 NULL handshake as a PUB."""
-    raw = sockets.create_connection(("127.0.0.1", port), timeout=5)
+    raw = sockets.create_connection(("127.0.0.1", port), timeout=60)
     raw.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32))
     ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 3) + b"PUB"
     raw.sendall(b"\x04" + bytes([len(ready)]) + ready)
@@ -330,7 +329,7 @@ def test_an_announced_four_gigabytes_costs_nothing_and_ends_that_peer_alone(cont
     for announced in (2**32, 2**63 - 1, MAX_MESSAGE + 1):
         with greet(port) as raw:
             raw.sendall(b"\x02" + struct.pack(">Q", announced) + bytes(1000))
-            raw.settimeout(5)
+            raw.settimeout(60)
             assert hung_up(raw)
         until(receive, "frame")
     assert psutil.Process().memory_info().rss - before < 20 * 2**20
@@ -357,7 +356,7 @@ def test_a_crowd_of_half_open_peers_disturbs_nobody(context, source, address, pl
     sender = plain(zmq.PUB, conflate=1)
     sender.connect(address)
     port = int(address.rsplit(":", 1)[1])
-    crowd = [sockets.create_connection(("127.0.0.1", port), timeout=5) for _ in range(200)]
+    crowd = [sockets.create_connection(("127.0.0.1", port), timeout=60) for _ in range(200)]
     for i, peer in enumerate(crowd):
         peer.sendall((b"", b"\xff", os.urandom(100), b"GET / HTTP/1.1\r\n\r\n")[i % 4])
 
@@ -527,11 +526,19 @@ def test_reading_what_is_not_open_is_our_error(context):
 
 def test_opening_and_closing_leaves_no_thread_and_no_descriptor(context, address):
     me = psutil.Process()
-    counts = set()
-    for _ in range(10):
+
+    def counts():
+        return me.num_fds() if hasattr(me, "num_fds") else 0, threading.active_count()
+
+    def once():
         source = make_source(f"zmq:{address}", context)
         source.open()
         source.read(0.01)
         source.close()
-        counts.add((me.num_fds() if hasattr(me, "num_fds") else 0, threading.active_count()))
-    assert len(counts) == 1, counts
+
+    once()
+    before = counts()
+    for _ in range(10):
+        once()
+    # What was closed last, libzmq's own thread puts away a moment later.
+    until(lambda: all(now <= then for now, then in zip(counts(), before, strict=True)), "end of what was opened")

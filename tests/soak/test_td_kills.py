@@ -18,9 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 from support.fake_gpu import Machine
+from support.ports import free_port
 from td.test_cuda import cycles, lent
 
-from td.component import BLACK, Stage, command, ready, udp_port
+from td.component import BLACK, Stage, command, ready
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,9 +107,9 @@ def bright(stage: Stage) -> bool:
 @pytest.fixture
 def bridge(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, object]]]:
     """A bridge that no TouchDesigner started, and what a component has to know of it."""
-    tag = f"{os.getpid()}-{udp_port()}"
+    tag = f"{os.getpid()}-{free_port()}"
     pars: dict[str, object] = {"Inname": f"lltd-i{tag}", "Outname": f"lltd-o{tag}"}
-    pars |= {"Oscport": udp_port(), "Listenport": udp_port()}
+    pars |= {"Oscport": free_port(), "Listenport": free_port()}
     words = ["--source", f"shm?name={pars['Inname']}", "--sink", f"shm?name={pars['Outname']}", "--engine", "fake"]
     words += ["--no-web", "--with-stdin", "--osc-port", str(pars["Oscport"])]
     child = subprocess.Popen(

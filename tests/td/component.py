@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.ports import free_port
 from td.fake.world import World
 
 from bridge.tox.cli import line
@@ -35,18 +35,6 @@ def command(folder: Path) -> str:
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m bridge "$@"\n', "utf-8")
     script.chmod(0o755)
     return str(script)
-
-
-def udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def tcp_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def corner(height: int = 256, width: int = 256, shift: int = 0) -> np.ndarray:
@@ -110,9 +98,9 @@ class Stage:
 
 def ready(folder: Path, arguments: str = "--no-web --engine fake", **more: Any) -> Stage:
     """A stage on ports and names of its own; nothing is started yet."""
-    stage, tag = Stage(folder, **more), f"{os.getpid()}-{udp_port()}"
+    stage, tag = Stage(folder, **more), f"{os.getpid()}-{free_port()}"
     values = {"Command": command(folder), "Arguments": arguments, "Inname": f"lltd-i{tag}", "Outname": f"lltd-o{tag}"}
-    values |= {"Oscport": udp_port(), "Listenport": udp_port(), "Inport": tcp_port(), "Outport": tcp_port()}
+    values |= {name: free_port() for name in ("Oscport", "Listenport", "Inport", "Outport")}
     for name, value in values.items():
         setattr(stage.comp.par, name, value)
     stage.frame()

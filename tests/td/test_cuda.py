@@ -155,7 +155,7 @@ def test_a_picture_comes_back_with_its_own_number(stage: Stage, monkeypatch: pyt
         stage.movie._show(np.full((256, 256, 3), 5 + next(level) * 7 % 240, np.uint8))
         return len(pairs) >= 30
 
-    stage.until(shown, 30)
+    stage.until(shown)
     assert len({a for a, _ in pairs}) > 10
     assert all(abs(a - b) <= 1 for a, b in pairs), pairs
 
@@ -176,7 +176,7 @@ def test_auto_leaves_the_driver_alone_where_it_would_work(
         stage.until(lambda: stage.ext.received > 3 and stage.par("Status").endswith("frames/s, shm"), 60)
         assert close_to(stage.out._seen(), INVERTED)
         stage.ext.Stop()
-        stage.until(lambda: stage.ext.bridge.state == "off", 20)
+        stage.until(lambda: stage.ext.bridge.state == "off")
         stage.comp.par.Host = "192.0.2.1"  # never anybody's
         stage.until(lambda: stage.ext.links.words_for() == "zmq")
         stage.comp.par.Host = "127.0.0.1"
@@ -306,7 +306,7 @@ def cycles(folder: Path, machine: Machine, driver: Process, times: int) -> None:
             assert now[0] <= base[0] + 5, "memory: TouchDesigner's own five come and go"
             assert now[3] <= base[3] + 8
         stage.ext.Stop()
-        stage.until(lambda: stage.ext.bridge.state == "off", 20)
+        stage.until(lambda: stage.ext.bridge.state == "off")
         assert base is not None
         rebuilds(stage, machine, driver, times, base)
     finally:
@@ -328,7 +328,7 @@ def rebuilds(stage: Stage, machine: Machine, driver: Process, times: int, base: 
         stage.until(lambda: on_card(stage), 60)
         for number in range(times):
             stage.comp.par.reinitextensions.pulse()
-            stage.until(lambda: stage.ext.received > 3 and on_card(stage), 30, f"time {number}")
+            stage.until(lambda: stage.ext.received > 3 and on_card(stage), 60, f"time {number}")
             stage.until(lambda: close_to(stage.out._seen(), INVERTED))
             now = held(driver)
             assert now[1:3] == base[1:3]
@@ -337,7 +337,7 @@ def rebuilds(stage: Stage, machine: Machine, driver: Process, times: int, base: 
     finally:
         bridge.stdin.close()
         bridge.wait(60)
-    stage.until(lambda: machine.open_count == 0, 20, "the memory of what has ended is let go of")
+    stage.until(lambda: machine.open_count == 0, 60, "the memory of what has ended is let go of")
 
 
 def suppressed(act: Callable[..., object], *arguments: object) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.ports import free_port
 
 from bridge import keys
 from bridge.context import Context
@@ -17,17 +18,17 @@ from bridge.drivers import make_sink, make_source
 from bridge.frame import Frame
 from bridge.ring import RingWriter
 from bridge.shm import remove
-from td.component import Stage, corner, tcp_port, udp_port
+from td.component import Stage, corner
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """Under names and ports of its own; no bridge runs."""
-    made, tag = Stage(tmp_path), f"{os.getpid()}-{udp_port()}"
+    made, tag = Stage(tmp_path), f"{os.getpid()}-{free_port()}"
     for what in ("In", "Out", "Control", "Hint"):
         setattr(made.comp.par, f"{what}name", f"lltd-{what[0].lower()}{tag}")
-        setattr(made.comp.par, f"{what}port", tcp_port())
-    made.comp.par.Oscport, made.comp.par.Listenport = udp_port(), udp_port()
+        setattr(made.comp.par, f"{what}port", free_port())
+    made.comp.par.Oscport, made.comp.par.Listenport = free_port(), free_port()
     made.frame()
     yield made
     made.close()
@@ -66,7 +67,7 @@ def test_the_third_input_reaches_the_bridges_sources_upright(stage: Stage, trans
             found.extend([frame] if frame is not None else [])
             return bool(found)
 
-        stage.until(look, 20)
+        stage.until(look)
         assert found[0].pixels.shape == (96, 128, 4)
         assert (found[0].pixels[..., :3] == corner(96, 128)).all()
         assert stage.ext.links.problem == ""
@@ -156,12 +157,12 @@ def test_the_second_output_shows_the_hints_and_holds_the_last(stage: Stage, tran
         assert stage.comp.op("hint").totalCooks <= cooks + 1, "nobody looks, so nothing is read"
         look = stage.project.create("outTOP", "hints")
         look.inputConnectors[0].connect(stage.comp.outputConnectors[1])
-        stage.until(lambda: send() or stage.ext.hint.front is not None, 20)
+        stage.until(lambda: send() or stage.ext.hint.front is not None)
     finally:
         sink.close()
     for _ in range(20):
         stage.frame()
-    assert look._seen().shape == (64, 96, 4)
+    stage.until(lambda: look._seen().shape == (64, 96, 4) and (look._seen()[..., :3] == hint).all())
     assert (look._seen()[..., :3] == hint).all(), "grey is grey in all three, top row up, after its sender has gone"
     assert (stage.out._seen()[0, 0, :3] == corner()[0, 0]).all(), "the first output is none of its business"
 
@@ -173,7 +174,7 @@ def test_a_listen_port_that_is_taken_is_said_on_the_face(stage: Stage) -> None:
         stage.comp.par.Listenport = port
         stage.until(lambda: f"UDP port {port} is taken" in stage.par("Status"))
         assert stage.par("State") == "error"
-    stage.comp.par.Listenport = udp_port()
+    stage.comp.par.Listenport = free_port()
     stage.until(lambda: stage.par("Error") == "" and "press Start" in stage.par("Status"))
 
 
@@ -253,7 +254,7 @@ def test_a_key_file_opens_the_way_to_another_machine_and_another_key_does_not(
             stage.frame()
         assert (came, stage.ext.received) == ([], 0)
         par.Keyfile = str(good)
-        stage.until(exchange, 20)
+        stage.until(exchange)
         assert (came[0].pixels[..., :3] == corner()).all()
         assert (stage.out._seen()[..., :3] == corner(value)).all()
         par.Keyfile = str(tmp_path / "nowhere.key_secret")
