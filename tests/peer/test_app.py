@@ -29,7 +29,7 @@ def config(**more: object) -> Config:
         "source": "scene?size=160x120&fps=60",
         "sinks": ("null",),
         "params": {"width": 128, "height": 128},
-        "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}),
+        "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}, stall_s=30.0),
         "osc": OscConfig(port=0),
         "web": WebConfig(enabled=False),
     }
@@ -41,9 +41,13 @@ class Run:
         self.app = App(config)
         self.frames: list[Frame] = []
         self.app.output.sinks[0].tap = self.frames.append
-        self.app.start()
-        self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
-        self.until(lambda: len(self.frames) > 3)
+        try:
+            self.app.start()
+            self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
+            self.until(lambda: len(self.frames) > 3)
+        except BaseException:
+            self.app.close()
+            raise
 
     def close(self) -> None:
         self.osc._sock.close()

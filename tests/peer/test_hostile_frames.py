@@ -41,7 +41,7 @@ def test_every_size_is_painted_and_rubbish_is_passed_over(free_port: int, tmp_pa
         source=f"zmq:{into}",
         sinks=(f"zmq:{out}",),
         params={"width": 128, "height": 64},
-        worker=WorkerConfig(engine="fake"),
+        worker=WorkerConfig(engine="fake", stall_s=30.0),
         osc=OscConfig(port=0),
         web=WebConfig(enabled=False),
     )

@@ -131,6 +131,7 @@ def test_listeners_get_osc_when_somebody_else_moves_something(house: House) -> N
         udp._sock.close()
         assert isinstance(heard, bytes)
         assert parse(heard).address == "/ll/strength"  # type: ignore[union-attr]
+        other.ping().wait(DEADLINE_S)  # what it asked for has come
         house.metrics.count("worker.restarts")
         told = other.recv(timeout=DEADLINE_S)
         assert isinstance(told, bytes)

@@ -43,7 +43,7 @@ class Run:
                 control_sources=sources,
                 image_source=image,
                 hint_sinks=hint_sinks,
-                worker=WorkerConfig(engine="fake", fake={"ms": 2.0}),
+                worker=WorkerConfig(engine="fake", fake={"ms": 2.0}, stall_s=30.0),
                 osc=OscConfig(port=0),
                 web=WebConfig(enabled=False),
             )
@@ -51,8 +51,12 @@ class Run:
         self.newest: Frame | None = None
         self.count = 0
         self.app.output.sinks[0].tap = self._tap
-        self.app.start()
-        self.until(lambda: self.count > 3)
+        try:
+            self.app.start()
+            self.until(lambda: self.count > 3)
+        except BaseException:
+            self.app.close()
+            raise
 
     def _tap(self, frame: Frame) -> None:
         self.newest, self.count = frame, self.count + 1
@@ -143,7 +147,9 @@ def test_zmq_feeds_two_units_of_which_only_those_that_ask_look(run, free_port, w
 
 def test_the_heir_of_a_killed_worker_has_the_newest_picture_though_no_other_comes(run, writer) -> None:
     mine = run(ControlSources(one=f"shm?name={writer.name}"), control1_source="stream")
-    keep(mine, lambda: writer.write(plain(GREEN)), 1, GREEN)
+    keep(mine, lambda: writer.write(plain(RED)), 1, RED)
+    writer.write(plain(GREEN))
+    mine.until(lambda: mine.shows(1, GREEN))  # and so all that was sent has come
     mine.until(lambda: mine.app.supervisor.standby_pid)
     sent = mine.metric("control1.frames")
     os.kill(mine.app.supervisor.active_pid, signal.SIGKILL)

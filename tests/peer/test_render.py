@@ -92,7 +92,7 @@ def test_a_worker_that_dies_in_a_render_costs_no_frame_and_doubles_none(tmp_path
             source=f"movie:{tmp_path / 'in.mp4'}",
             sinks=(f"movie:{out}",),
             params={"width": 128, "height": 64},
-            worker=WorkerConfig(engine="fake", fake={"ms": 20.0}),
+            worker=WorkerConfig(engine="fake", fake={"ms": 20.0}, stall_s=30.0),
             osc=OscConfig(port=0),
             web=WebConfig(enabled=False),
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.show_run import Run
+from support.show_run import PATIENT_S, Run
 from support.theatre import write_look, write_show
 
 from bridge.app import App
@@ -111,7 +111,7 @@ def test_the_next_cues_size_is_built_ahead_and_taken_over_at_once(start: Callabl
 def test_a_next_cue_that_can_not_be_built_costs_the_show_nothing(start: Callable[..., Run]) -> None:
     write_show("bad", "[[cue]]\nparams = { width = 192 }\n")
     fake = {"ms": 2.0, "fail_width": 192.0}
-    run = start(worker=WorkerConfig(engine="fake", fake=fake))
+    run = start(worker=WorkerConfig(engine="fake", fake=fake, stall_s=PATIENT_S))
     run.osc.send_message("/ll/show/load", "bad")
     run.until(lambda: "the next cue's" in str(run.app.metrics.snapshot()["error"]))
     seen = len(run.frames)
@@ -125,7 +125,7 @@ def test_going_back_to_a_look_gives_its_picture_bit_for_bit(start: Callable[...,
     still = tmp_path / "still.png"
     colours = np.random.default_rng(7).integers(0, 256, (4, 4, 3), np.uint8)
     cv2.imwrite(str(still), cv2.resize(colours, (128, 128), interpolation=cv2.INTER_CUBIC))
-    worker = WorkerConfig(engine="eager", threads=1)
+    worker = WorkerConfig(engine="eager", threads=1, stall_s=PATIENT_S)
     run = start(source=f"still:{still}", worker=worker, params={"width": 128, "height": 128, "prompt_fade": 0.0})
 
     def settled() -> np.ndarray:

@@ -79,13 +79,13 @@ class Pulse:
         return self.longest
 
 
-def app(port: int, ms: float = 10.0) -> App:
+def app(port: int, ms: float = 10.0, stall_s: float = 1.0) -> App:
     return App(
         Config(
             source="scene?size=128x128&fps=60",
             sinks=(f"zmq:tcp://127.0.0.1:{port}", "null"),
             params={"width": 128, "height": 128},
-            worker=WorkerConfig(engine="fake", fake={"ms": ms}),
+            worker=WorkerConfig(engine="fake", fake={"ms": ms}, stall_s=stall_s),
             osc=OscConfig(port=0),
             web=WebConfig(enabled=False),
         )
@@ -101,8 +101,9 @@ def wait(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_output_never_pauses_while_workers_go(number: signal.Signals, free_port: int, amount: Amount) -> None:
-    made, rng = app(free_port), random.Random(7)
-    kills = amount(20, 5) if number == signal.SIGKILL else amount(10, 2)
+    killed = number == signal.SIGKILL
+    made, rng = app(free_port, stall_s=30.0 if killed else 1.0), random.Random(7)
+    kills = amount(20, 5) if killed else amount(10, 2)
     watcher, pulse = Watcher(f"tcp://127.0.0.1:{free_port}"), Pulse()
     try:
         made.start()
@@ -116,13 +117,14 @@ def test_the_output_never_pauses_while_workers_go(number: signal.Signals, free_p
             newest = watcher.arrivals[-1].seq
             os.kill(victim, number)
             # A stopped worker is silent for the second that makes it a stall.
-            watcher.watch(0.5 if number == signal.SIGKILL else 1.8)
+            watcher.watch(0.5 if killed else 1.8)
             watcher.until(
                 lambda n=newest, v=victim: (made.supervisor.active_pid or v) != v and watcher.arrivals[-1].seq > n
             )
         # The output repeats every 20 ms, whatever becomes of workers; the machine may be late besides.
         assert watcher.longest_gap() < 0.25 + 4 * pulse.stop()
-        assert made.metrics.get("worker.restarts") == kills
+        restarts = made.metrics.get("worker.restarts")
+        assert restarts == kills or (restarts > kills and not killed), "a busy machine's may be silent for a second too"
     finally:
         pulse.stop()
         made.close()

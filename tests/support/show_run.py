@@ -15,6 +15,8 @@ from bridge.show.player import Fire, Player
 from pipelines.params import Params
 
 FPS = 60
+PATIENT_S = 30.0
+"""Of a busy machine's workers none counts as stalled, for a test that counts those that were replaced."""
 
 
 class Run:
@@ -25,7 +27,7 @@ class Run:
             "source": f"scene?size=128x128&fps={FPS}",
             "sinks": ("null",),
             "params": {"width": 128, "height": 128},
-            "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}),
+            "worker": WorkerConfig(engine="fake", fake={"ms": 2.0}, stall_s=PATIENT_S),
             "osc": OscConfig(port=0),
             "web": WebConfig(enabled=False),
         }
@@ -44,9 +46,13 @@ class Run:
 
         assert take == self.app.director.snapshot
         self.app.feeder._snapshot = noted
-        self.app.start()
-        self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
-        self.until(lambda: len(self.frames) > 3, 90.0)  # with a real model on a busy machine
+        try:
+            self.app.start()
+            self.osc = SimpleUDPClient("127.0.0.1", self.app.control.port)
+            self.until(lambda: len(self.frames) > 3, 90.0)  # with a real model on a busy machine
+        except BaseException:
+            self.app.close()
+            raise
 
     def _new(self, frame: Frame) -> None:
         """Not what a sink repeats while nothing new comes: a test that waits for pictures means painted ones."""

@@ -34,7 +34,7 @@ class Run:
                 sinks=("null",),
                 params={"model": "small", "width": SIDE, "height": SIDE, **params},
                 worker=WorkerConfig(
-                    engine="eager", device="cpu", dtype="fp32", threads=1, standby=standby, stall_s=5.0
+                    engine="eager", device="cpu", dtype="fp32", threads=1, standby=standby, stall_s=30.0
                 ),
                 osc=OscConfig(port=0),
                 web=WebConfig(enabled=False),

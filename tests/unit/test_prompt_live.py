@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -54,14 +54,15 @@ def said(prompter: Prompter, row: int = 1, **values: float) -> dict[str, float]:
 
 def caught_up(prompter: Prompter, **values: float) -> dict[str, float]:
     """As `said`, once the thread has encoded what that moment needs."""
-    for _ in range(200):
+    deadline = time.monotonic() + 60
+    while True:
         said(prompter, **values)
         with prompter._change:
             idle = not prompter._more
         if idle and not prompter._voice.missing:
-            break
-        threading.Event().wait(0.005)
-    return said(prompter, **values)
+            return said(prompter, **values)
+        assert time.monotonic() < deadline, prompter.notes()
+        time.sleep(0.005)
 
 
 def test_a_list_is_blended_by_its_weights(speak):
@@ -153,21 +154,25 @@ def test_a_text_that_is_late_leaves_what_is_shown(speak, encoder, clock):
 def test_mathematics_in_a_text_is_shown_as_often_as_it_can_be_encoded(speak, encoder, clock):
     """The text is another one at every frame; it must not wait for one that stands still."""
     prompter = speak("a`2+t`")
-    seen = set()
-    for _ in range(40):
+    seen, frames, deadline = set(), 0, time.monotonic() + 60
+    while frames < 40 or len(seen) <= 5:
+        assert time.monotonic() < deadline, seen
         clock.now += 0.1
         seen |= set(said(prompter).values())
-        threading.Event().wait(0.003)
-    assert len(seen) > 5
+        time.sleep(0.003)
+        frames += 1
     assert len(prompter._kept) <= KEPT
 
 
 def test_a_text_that_can_not_be_encoded_is_asked_for_once(speak, encoder, clock):
     prompter = speak("[a:wrong:3]")
-    for _ in range(20):
+    frames, deadline = 0, time.monotonic() + 60
+    while frames < 20 or not prompter.notes()["prompt.error"]:
+        assert time.monotonic() < deadline
         clock.now += 1.0
         said(prompter)
-        threading.Event().wait(0.005)
+        time.sleep(0.005)
+        frames += 1
     assert said(prompter) == {"a": 1.0}
     assert encoder.asked.count("wrong") == 1
     assert "no such word" in prompter.notes()["prompt.error"]
