@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support import ports
 from support.browser import find_chromium
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a thread that spins takes the core of the process beside us
 SLOW = os.environ.get("LIVELATENT_SLOW", "")
 """`short` runs what is marked slow in a short form, `full` as long as it takes; unset leaves it out."""
 WITH_OTHERS = {"peer", "soak", "td"}
@@ -24,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {}
     if SLOW not in ("short", "full"):
         lacking["slow"] = "slow: set LIVELATENT_SLOW=short or full"
+    if SLOW != "full":
+        lacking["full"] = "full: set LIVELATENT_SLOW=full"
     if find_chromium() is None:
         lacking["browser"] = "no Chromium here (Debian: apt install chromium)"
     for item in items:
@@ -33,6 +37,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent.name in WITH_OTHERS or "browser" in item.keywords:
             # Others may fail where we do not: once more, and the last lines of the run name it.
             item.add_marker(pytest.mark.flaky(reruns=1))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = mixed(items)
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Files that mostly wait for others between files that mostly compute: as they run in two processes, one of each
+    leaves the other a core."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    for path in files:
+        kinds[path.parent.name in WITH_OTHERS].append(path)
+    places = {path: (n + 0.5) / len(paths) for paths in kinds.values() for n, path in enumerate(paths)}
+    return [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays, and no later collection of garbage needs to look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -43,11 +68,8 @@ def amount() -> Callable[[int, int], int]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of this machine that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of this machine that nobody listens on."""
+    return ports.free_port()
 
 
 @pytest.fixture(autouse=True)

@@ -29,13 +29,13 @@ from tests.support.hintnets import lively_hed
 from tests.unit.conftest import write_model
 
 SIDE = 64
-SECONDS = 2.0
+SECONDS = 1
 MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
 ENOUGH = 12
 """Frames at least in which units act, and LoRAs: how many of all do is the dice's and the clock's."""
 LEAST = 60
-"""Frames at least, which a busy machine paints in more than `SECONDS`."""
+"""Frames at least, which a busy machine paints in more than `SECONDS`; in half a minute they are hundreds."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
 IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}
 HELD = frozenset({"pause", "control1_source", "control2_source", "control3_source", "control4_source"})
@@ -200,12 +200,8 @@ def check(seen: list[Seen], again: DiffusionStream, frames: np.ndarray) -> None:
     assert busy <= (1 + MAX_GAP) * quiet_cost + 0.002, "a change costs the frame's thread next to nothing"
 
 
-@pytest.mark.timeout(600)
-def test_no_picture_mixes_two_versions(folders: tuple[Path, dict[str, Path]]) -> None:
-    hammered(folders, SECONDS)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_nor_in_half_a_minute(folders: tuple[Path, dict[str, Path]], amount: Callable[[int, int], int]) -> None:
-    hammered(folders, amount(30, 5))
+def test_no_picture_mixes_two_versions(
+    folders: tuple[Path, dict[str, Path]], amount: Callable[[int, int], int]
+) -> None:
+    hammered(folders, amount(30, SECONDS))

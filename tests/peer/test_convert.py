@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+Of = Callable[[Family], "Small"]
 FAMILIES: tuple[Family, ...] = ("sd15", "sd21", "sdxl")
 SMALL_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -100,6 +101,28 @@ def save(tensors: dict[str, Any], path: Path, dtype: Any = None) -> Path:
     return path
 
 
+class Small(NamedTuple):
+    """A small model of a family: its configs, its networks, and all tensors as a checkpoint in one file names them."""
+
+    configs: Path
+    nets: dict[str, Any]
+    tensors: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Of:
+    made: dict[Family, Small] = {}
+
+    def of(family: Family) -> Small:
+        if family not in made:
+            configs = small_configs(family, tmp_path_factory.mktemp(family) / "configs")
+            nets = networks(configs)
+            made[family] = Small(configs, nets, checkpoint(family, nets))
+        return made[family]
+
+    return of
+
+
 def pulled_tokenizer() -> None:
     """A model that is here already, with a vocabulary of CLIP's size."""
     folder = model_folder(paths.models() / "sd15")
@@ -131,11 +154,10 @@ def test_the_shipped_configs_describe_the_published_networks(family: Family) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_tensor_arrives_under_its_name(family: Family, tmp_path: Path) -> None:
+def test_every_tensor_arrives_under_its_name(family: Family, small: Of, tmp_path: Path) -> None:
     pulled_tokenizer()
-    configs = small_configs(family, tmp_path / "configs")
-    nets = networks(configs)
-    file = save(checkpoint(family, nets), tmp_path / "my model.safetensors", torch.float16)
+    configs, nets, tensors = small(family)
+    file = save(tensors, tmp_path / "my model.safetensors", torch.float16)
     entry = library.add(file, "mine", configs=configs)
     assert (entry.family, entry.title, entry.source) == (family, "my model", str(file))
     folder = entry.folder()
@@ -154,10 +176,9 @@ def test_every_tensor_arrives_under_its_name(family: Family, tmp_path: Path) -> 
     assert [path.name for path in paths.models().iterdir() if path.name.startswith(".")] == []
 
 
-def test_full_precision_is_stored_as_half_and_bfloat16_stays(tmp_path: Path) -> None:
+def test_full_precision_is_stored_as_half_and_bfloat16_stays(small: Of, tmp_path: Path) -> None:
     pulled_tokenizer()
-    configs = small_configs("sd15", tmp_path / "configs")
-    tensors = checkpoint("sd15", networks(configs))
+    configs, _, tensors = small("sd15")
     for dtype, want in ((torch.float32, "F16"), (torch.bfloat16, "BF16")):
         file = save(tensors, tmp_path / "x.safetensors", dtype)
         folder = library.add(file, "mine", configs=configs, force=True, prediction="v_prediction").folder()
@@ -178,10 +199,9 @@ def test_full_precision_is_stored_as_half_and_bfloat16_stays(tmp_path: Path) -> 
         ("cond_stage_model.transformer.text_model.encoder.layers.1.mlp", "text_encoder is incomplete"),
     ],
 )
-def test_an_incomplete_checkpoint_is_refused(drop: str, says: str, tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_refused(drop: str, says: str, small: Of, tmp_path: Path) -> None:
     pulled_tokenizer()
-    configs = small_configs("sd15", tmp_path / "configs")
-    tensors = checkpoint("sd15", networks(configs))
+    configs, _, tensors = small("sd15")
     rest = {key: value for key, value in tensors.items() if not key.startswith(drop)}
     assert len(rest) < len(tensors)
     with pytest.raises(ModelError, match=says) as caught:
@@ -212,17 +232,16 @@ def test_an_inpainting_checkpoint_is_refused(tmp_path: Path) -> None:
         library.add(save(tensors, tmp_path / "x.safetensors"), "mine")
 
 
-def test_without_a_tokenizer_it_says_what_to_pull(tmp_path: Path) -> None:
-    configs = small_configs("sd15", tmp_path / "configs")
-    file = save(checkpoint("sd15", networks(configs)), tmp_path / "x.safetensors")
+def test_without_a_tokenizer_it_says_what_to_pull(small: Of, tmp_path: Path) -> None:
+    configs, _, tensors = small("sd15")
+    file = save(tensors, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match="run `livelatent models pull sd15-lcm` once"):
         library.add(file, "mine", configs=configs)
 
 
-def test_the_wrong_family_and_the_wrong_width_are_refused(tmp_path: Path) -> None:
+def test_the_wrong_family_and_the_wrong_width_are_refused(small: Of, tmp_path: Path) -> None:
     pulled_tokenizer()
-    configs = small_configs("sd15", tmp_path / "configs")
-    file = save(checkpoint("sd15", networks(configs)), tmp_path / "x.safetensors")
+    file = save(small("sd15").tensors, tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match="is a sd15 checkpoint, not sdxl"):
         library.add(file, "mine", family="sdxl")
     with pytest.raises(ModelError, match=r"width \[32\], its family to 768"):

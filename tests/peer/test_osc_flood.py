@@ -121,13 +121,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_short_flood() -> None:
-    flood(3)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("nothing_left")
-def test_a_long_flood(amount: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]) -> None:
-    figures = flood(amount(20, 5))
+def test_a_flood(amount: Callable[[int, int], int], capsys: pytest.CaptureFixture[str]) -> None:
+    figures = flood(amount(20, 3))
     with capsys.disabled():
         print(f"\n{figures}")

@@ -22,9 +22,9 @@ SIZE = Build(64, 64)
     ("kind", "names"),
     [
         ("sd15", ("hand", "hand_embed", "text", "encode")),
-        pytest.param("sd21", ("unet",), marks=pytest.mark.slow),
-        ("sdxl", ("unet", "text_2")),
-        pytest.param("lcm", ("unet",), marks=pytest.mark.slow),
+        # What the others have one by one: linear projections, heads of two sizes, SDXL's conditions, a guidance scale.
+        ("lcmxl", ("unet", "text_2")),
+        *(pytest.param(kind, ("unet",), marks=pytest.mark.full) for kind in ("sd15", "sd21", "sdxl", "lcm")),
     ],
 )
 def test_onnx_runtime_agrees_with_torch(kind, names, model_folder, tmp_path):
@@ -56,7 +56,7 @@ def test_one_file_serves_every_size_and_large_weights_lie_beside_it(model_folder
     assert export.check(path, other["decode"]) < export.CLOSE
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_onnx
 def test_pocket_is_exported(tmp_path):
     found = dict(export.graphs(Registry.open().get("pocket").folder(), SIZE))
