@@ -242,7 +242,7 @@ def test_of_several_builds_the_fastest_is_kept(machine, model_folder, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp16", "fp8", "int8"])
+@pytest.mark.parametrize("precision", ["fp16", "fp8", pytest.param("int8", marks=pytest.mark.full)])
 def test_fewer_bits_pass_the_gate(engine, model_folder, precision):
     folder = model_folder()
     params = Params(prompt="neon", steps=2)
