@@ -19,7 +19,8 @@ from bridge.store import MAX_RAMP_S
 from bridge.subscribers import MAX_PEERS
 from bridge.telemetry import READINGS, SHOW, Reading
 from pipelines.loraslots import SLOTS
-from pipelines.params import MAX_TEXT_BYTES, UNITS, ParamSpec, table
+from pipelines.params import MAX_TEXT_BYTES, ParamSpec, table
+from pipelines.unitrow import UNITS
 
 WHEN = {
     "live": "next frame",

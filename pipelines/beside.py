@@ -18,7 +18,7 @@ from engines.cuda_machine import machine_of
 from pipelines.aide import Aide
 from pipelines.carry import CarriedHint
 from pipelines.pace import Look
-from pipelines.params import Unit
+from pipelines.unitrow import Unit
 
 
 @dataclass(eq=False)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.params import ControlSource, ImageSource, Unit
+from pipelines.params import ImageSource
 from pipelines.spec import IMAGE
 from pipelines.transfer import Pixels, Transfer
+from pipelines.unitrow import ControlSource, Unit
 
 
 class OwnPictures:

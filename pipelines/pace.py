@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pipelines.params import Unit
+from pipelines.unitrow import Unit
 
 Look = Literal["each", "look", "carry", "watch", "follow"]
 """At each frame, with nothing kept; at this one, and it is kept; or what was kept is moved to where things are now.

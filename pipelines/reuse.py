@@ -17,8 +17,9 @@ from engines.base import Deep, Nets
 from pipelines.coherence.cut import HostScene
 from pipelines.knobs import DeepMode, Mode
 from pipelines.pace import WAITING
-from pipelines.params import UNITS, Params, table
+from pipelines.params import Params, table
 from pipelines.transfer import Pixels
+from pipelines.unitrow import UNITS
 
 JUMP = 0.05
 """Of a number's range: by more it may not have moved since, lest the levels speak of another picture."""

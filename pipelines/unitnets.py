@@ -18,12 +18,12 @@ from engines.pose import load_pose
 from engines.registry import Registry
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
-from pipelines.params import Unit
 from pipelines.preprocess.flowcolour import wheel
 from pipelines.preprocess.registry import CHOICES
 from pipelines.preprocess.skeleton import Skeletons
 from pipelines.shelf import Shelf
 from pipelines.state import StreamState
+from pipelines.unitrow import Unit
 from pipelines.units import UnitMode
 
 

@@ -19,8 +19,9 @@ from engines.fit import Fit
 from engines.modelrows import NO_CONTROLNET
 from pipelines.beside import Beside
 from pipelines.pace import Look, Pace
-from pipelines.params import UNITS, ControlMask, ControlMode, ControlSource, Params, Unit
+from pipelines.params import Params
 from pipelines.preprocess.registry import CHOICES
+from pipelines.unitrow import UNITS, ControlMask, ControlMode, ControlSource, Unit
 
 SOFT = 0.825
 """A step towards the details weakens a hint by this, unless it is balanced: ControlNet's guess mode."""

@@ -13,7 +13,7 @@ from bridge.store import ParamStore, Setting, Value
 from engines.modelrows import NO_CONTROLNET, NO_LORA
 from pipelines.coming import Coming
 from pipelines.loraslots import SLOTS
-from pipelines.params import UNITS
+from pipelines.unitrow import UNITS
 
 SEEDS = frozenset({"seed", "seed2", "seed_mix"})
 

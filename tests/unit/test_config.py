@@ -17,7 +17,8 @@ from bridge.load_config import Layer, load_config, looks, parse_value, read_file
 from engines.paths import data
 from engines.registry import Registry
 from pipelines.loraslots import LoraSlot
-from pipelines.params import Unit, table
+from pipelines.params import table
+from pipelines.unitrow import Unit
 
 MODELS_OWN = {"strength", "steps", "width", "height"}
 """Keys that default.toml shows in comments: named, they would override another model's own."""

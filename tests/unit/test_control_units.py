@@ -13,9 +13,10 @@ import pytest
 from engines.base import Build
 from engines.eager import EagerEngine
 from engines.registry import Registry
-from pipelines.params import UNITS, Params, Unit
+from pipelines.params import Params
 from pipelines.preprocess.registry import PREPROCESSORS
 from pipelines.stream import DiffusionStream
+from pipelines.unitrow import UNITS, Unit
 from pipelines.units import layer_weights
 from tests.support.controlnets import register, write_controlnet
 

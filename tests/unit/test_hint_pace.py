@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from pipelines.carry import CarriedHint
 from pipelines.pace import Pace
-from pipelines.params import Unit
 from pipelines.preprocess.warp import inside
+from pipelines.unitrow import Unit
 
 SIDE = 96
 
