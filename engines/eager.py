@@ -168,7 +168,7 @@ def load_modules(
     folder: Path, build: Build, variants: dict[str, str], device: torch.device, dtype: torch.dtype
 ) -> Modules:
     """The UNet and the autoencoder, on the device. Raises as those who load them do: see `sentences`."""
-    with _without("peft", "scipy"):
+    with without("peft", "scipy"):
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.utils import logging
 
@@ -212,7 +212,7 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
 
 
 @contextmanager
-def _without(*packages: str) -> Iterator[None]:
+def without(*packages: str) -> Iterator[None]:
     """Let diffusers take these packages for absent while its modules load: it imports them whole for what we never use,
     which costs a quarter of the time to the first picture."""
     from diffusers.utils import import_utils

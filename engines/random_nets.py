@@ -10,7 +10,7 @@ import torch
 
 from engines.base import Nets, NetSpec, TensorSpec, Text
 from engines.control import EagerControlNet, residual_shapes
-from engines.eager import EagerNet, EagerUNet, coders
+from engines.eager import EagerNet, EagerUNet, coders, without
 from engines.outer import outer_of
 
 Kind = Literal["sd15", "sd-turbo", "sdxl-turbo", "tiny"]
@@ -75,7 +75,8 @@ class RandomText:
 @torch.inference_mode()
 def random_nets(kind: Kind, size: tuple[int, int], device: torch.device, dtype: torch.dtype, seed: int = 1) -> Nets:
     """`size`: (height, width). The autoencoder is TAESD's; what it paints is never all one colour."""
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    with without("peft", "scipy"):
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     latent = 4, size[0] // 8, size[1] // 8
     with _random(device, dtype, seed):

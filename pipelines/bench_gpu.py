@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend
 from torch.utils.flop_counter import FlopCounterMode
 
 from engines import device as devices
-from engines.base import Build, DTypeName, Nets
+from engines.base import KERNELS, Build, DTypeName, Nets
 from engines.cache import EngineCache
 from engines.compiled import check_card, compiled
+from engines.eager import EagerUNet
 from engines.errors import ModelError
 from engines.machine import Machine
 from engines.random_nets import Kind, random_control, random_nets
+from pipelines.bench_cases import Case
+from pipelines.ladder import Rung
 from pipelines.lanes import Lanes
-from pipelines.params import Params
-from pipelines.schedule import SamplerName
+from pipelines.start import other_kernels
 from pipelines.stream import DiffusionStream
 from pipelines.transfer import Pixels
 
 GIB = 1 << 30
-
-
-class Case(NamedTuple):
-    """One row of the table."""
-
-    kind: Kind
-    engine: str
-    dtype: DTypeName = "fp16"
-    steps: int = 1
-    controls: int = 0
-    temporal: bool = False
-
-    @property
-    def name(self) -> str:
-        extras = [f"{self.steps} step{'s' if self.steps > 1 else ''}"]
-        extras += [f"{self.controls} ControlNet{'s' if self.controls > 1 else ''}"] if self.controls else []
-        extras += ["TemporalNet"] if self.temporal else []
-        return f"{self.kind}, {', '.join(extras)}, {self.engine} {self.dtype}"
-
-    @property
-    def made(self) -> DTypeName:
-        """What its networks are made in before an engine compiles them, and what its share of the peak is of."""
-        return "fp16" if self.engine == "tensorrt" and self.dtype == "fp8" else self.dtype
-
-    @property
-    def sampler(self) -> SamplerName:
-        return "lcm" if self.kind == "sd15" else "turbo"
-
-    def params(self, **more: Any) -> Params:
-        values: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "strength": 0.5, **more}
-        for number in range(1, self.controls + self.temporal + 1):
-            values |= {f"control{number}_on": True, f"control{number}_model": f"random{number}"}
-        if self.temporal:
-            values[f"control{self.controls + 1}_source"] = "previous_output"
-        return Params(**values)
 
 
 class Bench:
@@ -72,42 +41,62 @@ class Bench:
         self.size, self.device, self._machine = size, device, machine
         self._nets: tuple[tuple[Kind, torch.dtype], Nets, Nets] | None = None
         self._controls: dict[str, Any] = {}
+        self._order: Sequence[SDPBackend] = ()
         self._flops: dict[tuple[object, ...], float] = {}
+        self.found: dict[str, str] = {}
+        """What has been measured besides rows."""
 
     def stream(self, case: Case, seconds: float = 0.0) -> DiffusionStream:
         """Painted with until every kernel is chosen and, with `compiled`, the frame is recorded. `seconds`: for
-        `tensorrt`, how long it may build. Raises ModelError where it takes longer."""
-        dtype = devices.choose_dtype(case.made, self.device)
-        key = case.kind, dtype
-        if self._nets is None or self._nets[0] != key:
-            self._nets, self._controls = None, {}
-            _free(self.device)
-            plain = random_nets(case.kind, (self.size, self.size), self.device, dtype)
-            self._nets = key, plain, compiled(plain, self._machine)
-        plain, recorded = self._nets[1:]
-        for number in range(1, case.controls + case.temporal + 1):
-            name = f"random{number}"
-            if name not in self._controls:
-                self._controls[name] = random_control(plain, number)
-        nets = replace(recorded if case.engine == "compiled" else plain, controlnets=dict(self._controls))
+        `tensorrt`, how long it may build. Raises ModelError where it takes longer, or what it needs can't be had."""
+        plain, recorded = self.networks(case)
+        assert isinstance(plain.unet, EagerUNet), "random networks are eager's"
+        plain.unet.attention = self._order if case.engine == "compiled" and case.attention == "measured" else ()
+        nets = recorded if case.engine == "compiled" else plain
         if case.engine == "tensorrt":
             nets = built(case.kind, plain, Build(self.size, self.size, device="cuda", dtype=case.dtype), seconds)
+        elif case.kernels:
+            nets = other_kernels(recorded, Rung("eager", case.dtype, case.kernels))
+        if case.engine != "tensorrt":
+            nets = replace(nets, controlnets=self._controls_of(case, plain))
         stream = DiffusionStream(nets, (self.size, self.size), case.params(), case.sampler)
         stream.tune(case.params())
         stream.warm_up(case.params(), 4)
         return stream
 
-    @property
-    def plain(self) -> Nets:
-        """The networks of the case that was asked for last, as eager runs them."""
-        assert self._nets is not None, "no case has been painted yet"
-        return self._nets[1]
+    def networks(self, case: Case) -> tuple[Nets, Nets]:
+        """As eager runs them, and recorded."""
+        dtype = devices.choose_dtype(case.made, self.device)
+        key = case.kind, dtype
+        if self._nets is None or self._nets[0] != key:
+            self.forget()
+            plain = random_nets(case.kind, (self.size, self.size), self.device, dtype)
+            self._nets = key, plain, compiled(plain, self._machine)
+            assert isinstance(plain.unet, EagerUNet), "random networks are eager's"
+            self._order = plain.unet.attention
+            names = ", ".join(kernel.name for kernel in self._order) or "torch's own order"
+            self.found[f"attention, {case.kind} {case.made}"] = names.lower().replace("_attention", "")
+        return self._nets[1:]
+
+    def forget(self) -> None:
+        """Let go of all networks: of another kind's, or after one that failed."""
+        self._nets, self._controls = None, {}
+        gc.collect()  # what an exception held may be part of a circle
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _controls_of(self, case: Case, plain: Nets) -> dict[str, Any]:
+        for number in range(1, case.controls + case.temporal + 1):
+            name = f"random{number}"
+            if name not in self._controls:
+                self._controls[name] = random_control(plain, number)
+        return dict(self._controls)
 
     def flops(self, case: Case, pixels: Pixels) -> float:
         """Floating point operations of a frame, two for each product; counted once, by eager."""
         key = case.kind, case.steps, case.controls, case.temporal
         if key not in self._flops:
-            stream = self.stream(case._replace(engine="eager", dtype=case.made))
+            stream = self.stream(case._replace(engine="eager", dtype=case.made, kernels="", attention="measured"))
             with FlopCounterMode(display=False) as counter:
                 stream(pixels, case.params())
             stream.close()
@@ -117,6 +106,8 @@ class Bench:
 
 def unfit(case: Case, device: torch.device) -> str:
     """Why a case can't be measured here; nothing where it can."""
+    if device.type != "cuda" and case.kernels:
+        return f"{KERNELS[case.kernels]} are for NVIDIA's graphics cards"
     if case.engine != "tensorrt":
         return ""
     from engines.tensorrt_api import installed
@@ -195,7 +186,7 @@ def memory(device: torch.device) -> float:
 
 def facts(device: torch.device) -> dict[str, str]:
     """What the figures hold for."""
-    found = {"torch": torch.__version__, "device": "processor, emulating a card's rules: the times mean nothing"}
+    found = {"torch": str(torch.__version__), "device": "processor, emulating a card's rules: the times mean nothing"}
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         found |= {"device": card.name, "compute": f"{card.major}.{card.minor}", "cuda": str(torch.version.cuda)}
@@ -232,8 +223,3 @@ def streamdiffusion(nets: Nets, kind: Kind, size: int, frames: int, folder: str)
     times = [timed(nets.device, lambda: peer(picture)) * 1e3 for _ in range(frames + 10)][10:]
     slowest = sorted(times)[min(frames - 1, frames * 99 // 100)]
     return {"frames/s": 1e3 / statistics.mean(times), "p50 ms": statistics.median(times), "p99 ms": slowest}
-
-
-def _free(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 
 import pytest
 import torch
 
 from bridge import bench, bench_gpu
+from bridge.bench_said import Measurer
 from bridge.cli import main
 from engines.base import Build
 from engines.eager import EagerEngine
@@ -17,7 +19,8 @@ from engines.errors import ModelError
 from engines.random_folder import write_random
 from engines.random_nets import UNETS, random_nets
 from pipelines import bench_gpu as measured
-from pipelines.bench_gpu import Case
+from pipelines import choose
+from pipelines.bench_cases import Case, every_case
 
 
 def arguments(**values) -> argparse.Namespace:
@@ -34,11 +37,12 @@ def test_the_small_form_measures_every_column_and_writes_it(tmp_path, capsys):
     assert main(words) == 0
     found = json.loads(file.read_text())
     assert not found["failed"]
-    assert found["left out"] == {"tiny, 1 step, tensorrt fp32": "TensorRT is for NVIDIA's graphics cards"}
+    assert list(found["left out"]) == ["tiny, 1 step, compiled fp32, own kernels", "tiny, 1 step, tensorrt fp32"]
+    assert found["attention, tiny fp32"] == "torch's own order"
     assert set(found["rows"]["tiny, 1 step, compiled fp32"]) == set(bench_gpu.COLUMNS)
     assert found["rows"]["tiny, 1 step, eager fp32"]["frames/s"] > 0.0
     assert "the times mean nothing" in table.read_text()
-    assert table.read_text().count("\n| tiny") == 3
+    assert table.read_text().count("\n| tiny") == 4
     assert "tiny, 2 steps, 1 ControlNet, TemporalNet" in capsys.readouterr().out
 
 
@@ -47,20 +51,76 @@ def test_without_time_everything_is_left_out_by_name(tmp_path):
     assert bench_gpu.run(args) == {}
     left = json.loads(args.json.read_text())["left out"]
     assert list(left) == [case.name for case in bench_gpu.cases(args)]
-    assert list(left.values())[:3] == ["no time"] * 3
+    assert list(left.values())[:4] == ["no time"] * 4
 
 
-def test_what_fails_is_named_and_the_rest_is_measured(tmp_path, monkeypatch):
-    args = arguments(json=tmp_path / "gpu.json")
+STUB = """
+import json, os, signal, sys, time
+def tell(**said): print(json.dumps(said), flush=True)
+tell(facts={"device": "a stub", "started": str(time.monotonic_ns())})
+for line in sys.stdin:
+    name = json.loads(line)["name"]
+    if "eager" in name:
+        tell(name=name, wrong="no memory")
+    elif "TemporalNet" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif "attention" in name:
+        time.sleep(600)
+    else:
+        tell(name=name, row={"frames/s": 1.0, "p50 ms": 1.0})
+"""
 
-    def fails(bench, case, args, peak, seconds):
-        if case.engine == "compiled":
-            raise RuntimeError("no memory\nat all")
-        return {"frames/s": 1.0, "p50 ms": 1.0}
 
-    monkeypatch.setattr(bench_gpu, "measure", fails)
-    assert list(bench_gpu.run(args)) == ["tiny, 1 step, eager fp32"]
-    assert set(json.loads(args.json.read_text())["failed"].values()) == {"no memory"}
+@pytest.fixture
+def stub(monkeypatch):
+    monkeypatch.setattr(bench_gpu, "Measurer", lambda smoke: Measurer(smoke, ("-c", STUB)))
+
+
+def test_what_fails_dies_or_hangs_costs_its_row_alone(tmp_path, monkeypatch, stub):
+    args = arguments(json=tmp_path / "gpu.json", budget=120.0)
+    monkeypatch.setattr(bench_gpu, "ROW_S", 1.0)
+    last = Case("tiny", "compiled", "fp32", steps=4)
+    monkeypatch.setattr(bench_gpu, "every_case", lambda smoke: [*every_case(smoke), last])
+    assert list(bench_gpu.run(args)) == ["tiny, 1 step, compiled fp32", last.name]
+    found = json.loads(args.json.read_text())
+    assert found["failed"] == {
+        "tiny, 1 step, eager fp32": "no memory",
+        "tiny, 2 steps, 1 ControlNet, TemporalNet, compiled fp32": "the process that measured it ended (signal 9)",
+        "tiny, 1 step, compiled fp32, torch's attention": "ended after 1 s, as nothing came of it",
+    }
+    assert list(found["rows"]) == ["tiny, 1 step, compiled fp32", last.name]
+
+
+def test_processes_that_end_again_and_again_are_not_started_for_ever(tmp_path, monkeypatch):
+    started = []
+
+    def dies(smoke):
+        started.append(smoke)
+        return Measurer(smoke, ("-c", ""))
+
+    monkeypatch.setattr(bench_gpu, "Measurer", dies)
+    monkeypatch.setattr(bench_gpu, "CHILDREN", 2)
+    args = arguments(json=tmp_path / "gpu.json", budget=120.0)
+    assert bench_gpu.run(args) == {}
+    assert len(started) == 2
+    assert (
+        "ended by themselves"
+        in json.loads(args.json.read_text())["left out"]["tiny, 1 step, compiled fp32, torch's attention"]
+    )
+
+
+def test_a_row_that_could_take_others_down_has_a_process_of_its_own(monkeypatch, stub):
+    cases = [Case("tiny", "compiled"), Case("tiny", "compiled", kernels="triton"), Case("tiny", "compiled", steps=4)]
+    assert [case.alone for case in cases] == [False, True, False]
+    monkeypatch.setattr(choose, "triton", lambda: "3.6")
+    monkeypatch.setattr(bench_gpu, "every_case", lambda smoke: cases)
+    report, started = bench_gpu.Report(arguments(smoke=False)), []
+    staff = bench_gpu.Staff(arguments(smoke=False, streamdiffusion=None), report, time.monotonic() + 60.0)
+    for case in cases:
+        assert staff.measure(case, 60.0).row
+        started.append(report.facts["started"])
+    staff.close()
+    assert started[0] != started[1] == started[2], "the first goes on after the second has come and gone"
 
 
 def test_a_card_is_asked_for_first_and_the_full_list_begins_with_what_matters(capsys):
@@ -70,6 +130,8 @@ def test_a_card_is_asked_for_first_and_the_full_list_begins_with_what_matters(ca
     names = [case.name for case in bench_gpu.cases(arguments(smoke=False))]
     assert names[0] == "sd-turbo, 1 step, compiled fp16"
     assert len(names) == len(set(names))
+    assert names.index("sd-turbo, 1 step, compiled fp16, own kernels") < 6
+    assert names.index("sd-turbo, 1 step, compiled fp16, torch's attention") < 6
 
 
 @pytest.mark.parametrize(
