@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from engines import groupnorm, kernels
-from engines.base import Build, Deep, ahead_of
+from engines.base import Build
 from engines.compiled import compiled
 from engines.control import EagerControlNet
 from engines.eager import EagerEngine
 from engines.emulated import EmulatedMachine
 from engines.errors import ModelError
+from engines.given import Deep, ahead_of
 from engines.registry import Registry
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
@@ -135,7 +136,7 @@ def test_a_show_with_control_nets_and_loras_goes_over_to_it(by_torch, model_fold
     try:
         for n in range(7):
             if n == 3:
-                streams[1]._fast = other
+                streams[1].handover.fast = other
                 streams[1].nets.controlnets["a"] = other.controlnets["a"]
             for stream in streams:
                 stream.tune(Params(**values, strength=0.3 + n / 10))
