@@ -18,8 +18,8 @@ from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Ti
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from engines.base import Known
 from engines.crossattention import install
+from engines.given import Known
 
 _BLOCKS = frozenset(
     {

@@ -14,7 +14,7 @@ import torch
 from diffusers.models.embeddings import TextTimeEmbedding, TimestepEmbedding, Timesteps
 from torch import Tensor
 
-from engines import base
+from engines import given
 from engines.ahead import Ahead, Stacks
 from engines.guidancescale import GuidanceScale
 
@@ -48,7 +48,7 @@ class AheadAlone(Ahead):
         return ((reads,),) if reads.shape[-1] else ()
 
 
-def pack(ahead: base.Ahead | None, dtype: torch.dtype | None = None) -> tuple[Facts, bytes]:
+def pack(ahead: given.Ahead | None, dtype: torch.dtype | None = None) -> tuple[Facts, bytes]:
     """What `unpack` takes. `dtype`: of the weights, their own if None. For nothing, nothing."""
     if ahead is None:
         return {}, b""

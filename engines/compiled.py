@@ -21,7 +21,8 @@ from engines import sdpa
 from engines.aside import Aside
 from engines.base import Build, DeviceName, Nets
 from engines.cuda_machine import CudaMachine
-from engines.eager import EagerEngine, EagerUNet
+from engines.eager import EagerEngine
+from engines.eagernet import EagerUNet
 from engines.errors import ModelError
 from engines.machine import Machine
 

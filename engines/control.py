@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.base import Ahead, Known, NetSpec, Reads, TensorSpec
+from engines.base import NetSpec, TensorSpec
 from engines.errors import ModelError, first_line
+from engines.given import Ahead, Known, Reads
 from engines.idle import leave_out
 from engines.outer import LAYERS, outer_control
 from engines.weights import CLASSES, check_net

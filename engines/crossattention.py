@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
-from engines.base import Reads
+from engines.given import Reads
 from engines.ipfile import Layer
 
 

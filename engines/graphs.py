@@ -12,10 +12,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engines.base import Ahead, Known, NetSpec, TensorSpec
+from engines.base import NetSpec, TensorSpec
 from engines.control import EagerControlNet, residual_shapes
-from engines.eager import EagerUNet, Modules, coders
+from engines.eager import Modules, coders
+from engines.eagernet import EagerUNet
 from engines.fold import fold_codec
+from engines.given import Ahead, Known
 from engines.outer import outer_of
 from engines.text import ClipText
 

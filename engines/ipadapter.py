@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.base import ImageBlocks, ImagePrompt
 from engines.errors import ModelError, first_line
+from engines.given import ImageBlocks, ImagePrompt
 from engines.ipfile import AdapterShape, Layer, check_adapter
 from engines.resampler import Projection, Resampler
 from engines.vision import VisionEncoder, load_encoder

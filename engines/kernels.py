@@ -23,7 +23,7 @@ from engines.base import KERNELS, Kernels, Nets
 from engines.compiled import joins
 from engines.control import EagerControlNet
 from engines.crossattention import install
-from engines.eager import EagerUNet
+from engines.eagernet import EagerUNet
 from engines.errors import ModelError, first_line
 from engines.groupnorm import Normed, NormedSilu, normed
 

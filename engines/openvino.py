@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from engines import device as devices
-from engines.base import Ahead, Build, Nets, NetSpec, Outer, TensorSpec
+from engines.base import Build, Nets, NetSpec, TensorSpec
 from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
+from engines.given import Ahead, Outer
 from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.openvino_nets import OpenvinoControlNet, OpenvinoUNet

@@ -18,11 +18,12 @@ from typing import Any
 import msgspec
 import torch
 
-from engines.base import Ahead, Build, TensorSpec
+from engines.base import Build, TensorSpec
 from engines.cache import EngineCache
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
+from engines.given import Ahead
 from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs, foreseen
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from engines.base import Ahead, Deep, ImagePrompt, Known, NetSpec
+from engines.base import NetSpec
+from engines.given import Ahead, Deep, ImagePrompt, Known
 
 if TYPE_CHECKING:
     from engines.openvino import Program

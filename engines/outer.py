@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engines.base import Outer
+from engines.given import Outer
 
 DOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
 UP = ("UpBlock2D", "CrossAttnUpBlock2D")

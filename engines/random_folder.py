@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from engines.base import Nets
-from engines.eager import EagerUNet
+from engines.eagernet import EagerUNet
 from engines.random_nets import SCHEDULER, TOKENS, Kind, random_autoencoder
 
 BEGIN, END, UNKNOWN = "<|startoftext|>", "<|endoftext|>", "<|unknown|>"

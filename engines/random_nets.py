@@ -10,7 +10,8 @@ import torch
 
 from engines.base import Nets, NetSpec, TensorSpec, Text
 from engines.control import EagerControlNet, residual_shapes
-from engines.eager import EagerNet, EagerUNet, coders, without
+from engines.eager import coders, without
+from engines.eagernet import EagerNet, EagerUNet
 from engines.outer import outer_of
 
 Kind = Literal["sd15", "sd-turbo", "sdxl-turbo", "tiny"]

@@ -16,11 +16,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from engines.base import Adapters, Build, Deep, ImagePrompt, Nets, NetSpec, TensorSpec
+from engines.base import Adapters, Build, Nets, NetSpec, TensorSpec
 from engines.cache import EngineCache, Entry
 from engines.eager import load_text, sentences, unet_spec
 from engines.errand import send
 from engines.errors import ModelError
+from engines.given import Deep, ImagePrompt
 from engines.lora import Adapters as EagerAdapters
 from engines.tensorrt_api import Card, check, this_card
 from engines.tensorrt_build import Stage, carry_out

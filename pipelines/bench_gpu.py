@@ -20,7 +20,7 @@ from engines import device as devices
 from engines.base import KERNELS, Build, DTypeName, Nets
 from engines.cache import EngineCache
 from engines.compiled import check_card, compiled
-from engines.eager import EagerUNet
+from engines.eagernet import EagerUNet
 from engines.errors import ModelError
 from engines.machine import Machine
 from engines.random_nets import Kind, random_control, random_nets

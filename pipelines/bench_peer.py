@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engines.base import Nets
-from engines.eager import EagerUNet
+from engines.eagernet import EagerUNet
 from engines.random_nets import SCHEDULER, Kind, random_autoencoder
 
 

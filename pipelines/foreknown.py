@@ -13,7 +13,8 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from engines.base import Ahead, Known, Nets, ahead_of
+from engines.base import Nets
+from engines.given import Ahead, Known, ahead_of
 from pipelines.schedule import MAX_STEPS
 
 if TYPE_CHECKING:

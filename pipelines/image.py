@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engines.base import ImageAdapter, ImageBlocks, ImagePrompt
+from engines.base import ImageAdapter
+from engines.given import ImageBlocks, ImagePrompt
 from pipelines.params import Params, PromptCurve
 from pipelines.promptlang.blend import eased
 

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.base import Deep, Nets
+from engines.base import Nets
+from engines.given import Deep
 from pipelines.coherence.cut import HostScene
 from pipelines.knobs import DeepMode, Mode
 from pipelines.pace import WAITING

@@ -11,7 +11,8 @@ import torch
 from engines import device as devices
 from engines.base import Build, Nets
 from engines.compiled import check_card, compiled
-from engines.eager import EagerEngine, EagerUNet
+from engines.eager import EagerEngine
+from engines.eagernet import EagerUNet
 from engines.errors import first_line
 from pipelines import choose
 from pipelines.choose import Card, build_of

@@ -20,7 +20,8 @@ from engines.aheadfile import pack, unpack
 from engines.base import Build
 from engines.compiled import CompiledEngine
 from engines.control import ControlLoader
-from engines.eager import EagerEngine, EagerUNet, load_modules, load_text, unet_spec
+from engines.eager import EagerEngine, load_modules, load_text, unet_spec
+from engines.eagernet import EagerUNet
 from engines.emulated import EmulatedMachine
 from engines.registry import Registry
 from engines.weights import check_folder

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bridge.sources.scene import draw
-from engines.base import Build, Deep
+from engines.base import Build
 from engines.eager import EagerEngine
+from engines.given import Deep
 from engines.outer import outer_of
 from pipelines.coherence.cut import difference, host_difference, host_thumbnail, thumbnail
 from pipelines.params import Params

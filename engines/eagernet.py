@@ -1,0 +1,117 @@
+"""Networks of PyTorch as they are, behind the borders that all engines keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from engines.base import NetSpec
+from engines.given import Ahead, Deep, ImagePrompt, Known, Reads
+from engines.guidancescale import GuidanceScale
+from engines.outer import Ear, outer_of, outer_unet
+
+Floats = Callable[[Tensor], Tensor]
+
+
+class EagerNet:
+    """encode or decode: fp32 outside, the engine's precision inside. Implements engines.base.Net."""
+
+    def __init__(self, run: Floats, dtype: torch.dtype, spec: NetSpec) -> None:
+        self._run, self._dtype, self.spec = run, dtype, spec
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return self._run(x.to(self._dtype)).float()
+
+
+class EagerUNet:
+    """A UNet2DConditionModel. Implements engines.base.UNet; with `foresee`, takes what is known ahead."""
+
+    def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
+        self.net, self.dtype, self.spec = net, dtype, spec
+        self.ahead: Ahead | None = None
+        self.attention: Sequence[SDPBackend] = ()
+        """torch's attention kernels, the best first; empty for torch's own order."""
+        self.outer: Any = None
+        """Its outermost level, over the same weights; None where it has none that can be told apart."""
+        self.cut()
+        self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
+        self.guidance_dim: int | None = net.config.time_cond_proj_dim
+        self._guidance = GuidanceScale(self.guidance_dim, dtype, spec.device)
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
+        deep: Deep | None = None,
+        known: Known | None = None,
+    ) -> Tensor:
+        if deep is None:
+            return self._run(self.net, x, t, cond, guidance, residuals, image, known)
+        if not deep.fresh:
+            return self.from_deep(deep.kept, x, t, cond, guidance, residuals, image, known)
+        out, state = self.with_deep(x, t, cond, guidance, residuals, image, known)
+        deep.kept.copy_(state)
+        return out
+
+    def cut(self) -> None:
+        """Make the outermost level of what `net` is now: again, where parts of that have been exchanged."""
+        self.outer = outer_unet(self.net) if outer_of(self.net.config, (0, 0, 0)) else None
+
+    def parts(self) -> list[Any]:
+        """The networks that it calls."""
+        return [net for net in (self.net, self.outer) if net is not None]
+
+    def with_deep(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """As a call, and what the outermost level is handed on its way, [B, C, h, w]."""
+        with Ear(self.net) as ear:
+            out = self._run(self.net, *inputs)
+        return out, ear.heard
+
+    def from_deep(
+        self, state: Tensor, x: Tensor, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (), image: ImagePrompt | None = None, known: Known | None = None,
+    ) -> Tensor:  # fmt: skip
+        """As a call, by the outermost level alone, which is handed `state`."""
+        self.outer.mid_block.state = state
+        return self._run(
+            self.outer, x, t, cond, guidance, (*residuals, self._nothing) if residuals else (), image, known
+        )
+
+    def _run(
+        self, net: Any, x: Tensor, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (), image: ImagePrompt | None = None, known: Known | None = None,
+    ) -> Tensor:  # fmt: skip
+        if known is None and self.ahead is not None:
+            known = self.ahead(t, cond, guidance)
+        told = known.time if known is not None else self._guidance(guidance)
+        reads = Reads(known.text if known is not None else (), image)
+        added = {"text_embeds": cond[1], "time_ids": cond[2]} if len(cond) == 3 else None
+        with sdpa_kernel(list(self.attention), set_priority=True) if self.attention else nullcontext():
+            out = net(
+                x.to(self.dtype),
+                t,
+                cond[0],
+                timestep_cond=told,
+                added_cond_kwargs=added,
+                cross_attention_kwargs={"ip_hidden_states": reads} if any(reads) else None,
+                down_block_additional_residuals=tuple(r.to(self.dtype) for r in residuals[:-1]) or None,
+                mid_block_additional_residual=residuals[-1].to(self.dtype) if residuals else None,
+                return_dict=False,
+            )[0]
+        return out.float()  # type: ignore[no-any-return]
+
+    def foresee(self, version: Callable[[], int] = int) -> EagerUNet:
+        """Have it take what is known ahead, where it is built so that it can. `version` changes with its weights."""
+        from engines.ahead import foresee
+
+        self.ahead = foresee(self.net, version, self._guidance)
+        return self
