@@ -34,7 +34,7 @@ MAX_GAP = 2.0
 """A frame may be late by so many of its own times."""
 ENOUGH = 12
 """Frames at least in which units act, and LoRAs: how many of all do is the dice's and the clock's."""
-LEAST = 60
+LEAST = 40
 """Frames at least, which a busy machine paints in more than `SECONDS`; in half a minute they are hundreds."""
 PROMPT = "neon:`1.5+cos(t/20)` | ink:`strength` | [gold|neon ink]:0.5"
 IDS = {"controlnets": ("none", "a", "b"), "loras": ("none", "ink", "mist")}

@@ -138,7 +138,7 @@ def test_hours_in_small(free_port: int, amount: Amount) -> None:
     try:
         made.start()
         wait(lambda: made.output.count > 10 and made.supervisor.standby_pid)
-        rng, seconds = random.Random(3), amount(600, 20)
+        rng, seconds = random.Random(3), amount(600, 12)
         base: tuple[int, int, int] | None = None
         end, settle = time.monotonic() + seconds, time.monotonic() + min(60, seconds / 3)
         next_kill = time.monotonic() + 2

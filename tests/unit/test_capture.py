@@ -247,7 +247,7 @@ def test_numbers_of_what_recurs_move_the_replay_and_make_no_other_mode(stream):
 
 
 @pytest.fixture(scope="module")
-def controls(shared_nets, model_folder, tmp_path_factory) -> Callable[[str], dict[str, ControlNet]]:
+def a_and_b(shared_nets, model_folder, tmp_path_factory) -> Callable[[str], dict[str, ControlNet]]:
     """The ControlNets `a` and `b` of a kind, loaded once."""
     made: dict[str, dict[str, ControlNet]] = {}
 
@@ -263,11 +263,11 @@ def controls(shared_nets, model_folder, tmp_path_factory) -> Callable[[str], dic
 
 
 @pytest.fixture
-def steered(request, shared_nets, controls) -> Iterator[DiffusionStream]:
+def steered(request, shared_nets, a_and_b) -> Iterator[DiffusionStream]:
     """A stream of a kind with two ControlNets, `a` and `b`, in place."""
     kind = getattr(request, "param", "sd15")
     nets = shared_nets(kind)
-    nets.controlnets.update(controls(kind))
+    nets.controlnets.update(a_and_b(kind))
     made = DiffusionStream(nets, (SIDE, SIDE), Params())
     made.show(2, np.random.default_rng(9).integers(0, 256, (50, 70, 4), np.uint8))
     made.pictures.own.choose(Params(control2_source="stream").units(), frame(3))
