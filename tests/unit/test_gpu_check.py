@@ -18,7 +18,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "gpu-check"
 
 LACKING = (
-    *("av", "zmq", "simplejpeg", "starlette", "uvicorn", "websockets", "rich", "peft", "openvino", "hypothesis"),
+    *("av", "zmq", "simplejpeg", "starlette", "uvicorn", "websockets", "rich", "peft", "openvino"),
     *("onnx", "onnxruntime", "tensorrt", "triton", "mido", "zeroconf", "skimage"),
 )
 
@@ -88,6 +88,7 @@ def test_all_files_of_tests_on_a_card_are_run(script):
     assert set(script.TESTS) == there
 
 
+@pytest.mark.slow
 def test_what_is_imported_on_a_card_is_what_is_asked_for():
     """Tests and rows, with every other package of ours that a bare machine lacks held back."""
     code = f"""
@@ -118,5 +119,5 @@ def test_without_a_card_it_says_so_and_writes_nothing(tmp_path):
     words = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--minutes", "2"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode != 0
-    assert "no cuda, or no card" in done.stderr
+    assert "no cuda, or no card" in done.stdout
     assert not list(tmp_path.iterdir())
