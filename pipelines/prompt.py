@@ -23,7 +23,7 @@ from pipelines.promptlang.blend import Cond as Cond
 from pipelines.promptlang.blend import between, eased
 from pipelines.promptlang.cast import Lent
 from pipelines.promptlang.kept import KEPT as KEPT
-from pipelines.promptlang.kept import START, Asked, Goal, Key, Ready, aside, read, remember
+from pipelines.promptlang.kept import START, Asked, Goal, Key, Ready, aside, keys_of, read, remember
 from pipelines.promptlang.tags import Tag
 from pipelines.promptlang.timeline import Timeline
 from pipelines.promptlang.voice import Manner as Manner
@@ -184,16 +184,12 @@ class Prompter:
     def notes(self) -> dict[str, float | str]:
         """What is shown, how long it is, what of it the model does not know, and what was not done as it was asked."""
         voice, error = self._voice, self._error
-        texts = voice.texts
         said = [f"there is no {tag.kind} {tag.name[:40]!a}" for tag in voice.plan.tags if not self._takes(tag)]
-        said += [*voice.plan.notes, *(note for text in texts if isinstance(text, Encoded) for note in text.notes)]
+        said += [*voice.plan.notes, *(note for text in voice.texts if isinstance(text, Encoded) for note in text.notes)]
         return {
             "prompt.shown": self._shown.prompt,
-            "prompt.parts": _parts(voice, 2),
-            "prompt.tokens": float(max((text.tokens for text in texts), default=0)),
-            "prompt.unknown": " ".join(dict.fromkeys(word for text in texts for word in text.unknown)),
+            **voice.figures(),
             "prompt.fade": self._progress(),
-            "prompt.step": float(voice.step),
             "prompt.notes": "; ".join(dict.fromkeys(said)),
             "prompt.error": error,
         }
@@ -201,7 +197,7 @@ class Prompter:
     def took(self) -> dict[str, object]:
         """What of the pair that was asked for last took effect by now: fields of `pipelines.acting.Acting`."""
         voice, fade = self._voice, min(self._progress(), self._voice.faded)
-        out: dict[str, object] = {"fade": fade, "late": voice.waits, "parts": _parts(voice, 4)}
+        out: dict[str, object] = {"fade": fade, "late": voice.waits, "parts": voice.parts(4)}
         if self._shown != self._asked:
             out |= zip(("prompt", "negative", "grammar", "skip"), self._shown, strict=True)
         return out
@@ -256,12 +252,12 @@ class Prompter:
 
     def _known(self, goal: Goal) -> bool:
         ready = self._plans.get(goal.asked)
-        return ready is not None and all(key in self._kept for key in _keys(goal, ready))
+        return ready is not None and all(key in self._kept for key in keys_of(goal, ready))
 
     def _prepare(self, goal: Goal, lent: Lent, finish: Callable[[], None]) -> None:
         """Read and encode: on the prompt's thread, and once before there is one. `finish` waits for the device."""
         ready = self._plans.get(goal.asked) or read(goal.asked, self._styles, self._manner)
-        texts = {key: self._kept.get(key) or self._encoded(key, lent) for key in _keys(goal, ready)}
+        texts = {key: self._kept.get(key) or self._encoded(key, lent) for key in keys_of(goal, ready)}
         finish()
         with self._change:
             remember(self._plans, {goal.asked: ready})
@@ -313,13 +309,3 @@ class Prompter:
                 return wanted or self._more.popitem()
             coming, self._coming = self._coming, None
             return coming
-
-
-def _parts(voice: Voice, digits: int) -> str:
-    """What is said at this moment with its weights, if it is several things."""
-    parts = voice.sides.positive
-    return " | ".join(f"{text}:{weight:.{digits}f}" for text, weight in parts) if len(parts) > 1 else ""
-
-
-def _keys(goal: Goal, ready: Ready) -> list[Key]:
-    return [(text, goal.asked.skip, goal.words) for text in (*ready.texts, *goal.now)]

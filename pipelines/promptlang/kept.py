@@ -87,3 +87,8 @@ def aside(device: torch.device) -> Iterator[Callable[[], None]]:
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with torch.cuda.stream(stream):
         yield stream.synchronize
+
+
+def keys_of(goal: Goal, ready: Ready) -> list[Key]:
+    """What has to be encoded for it."""
+    return [(text, goal.asked.skip, goal.words) for text in (*ready.texts, *goal.now)]

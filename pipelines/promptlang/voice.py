@@ -157,6 +157,20 @@ class Voice:
         """Whether it will always say what it says now."""
         return self.plan.still and self._from is None
 
+    def parts(self, digits: int) -> str:
+        """What is said at this moment with its weights, if it is several things."""
+        parts = self.sides.positive
+        return " | ".join(f"{text}:{weight:.{digits}f}" for text, weight in parts) if len(parts) > 1 else ""
+
+    def figures(self) -> dict[str, float | str]:
+        """What is said at this moment, for telemetry: how long it is, and what of it the model does not know."""
+        return {
+            "prompt.parts": self.parts(2),
+            "prompt.tokens": float(max((text.tokens for text in self.texts), default=0)),
+            "prompt.unknown": " ".join(dict.fromkeys(word for text in self.texts for word in text.unknown)),
+            "prompt.step": float(self.step),
+        }
+
 
 def _texts(sides: Sides) -> list[str]:
     return [text for side in sides for text, _ in side]
