@@ -72,6 +72,11 @@ def this_card() -> Card:
     return Card(torch.device("cuda", 0), found.name, (found.major, found.minor), _driver())
 
 
+def recording(device: torch.device) -> bool:
+    """Whether what is queued now becomes part of a graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def stream_of(device: torch.device) -> int:
     """The handle of the stream that torch uses now, so that TensorRT's work falls in with it, captured or not."""
     return int(torch.cuda.current_stream(device).cuda_stream)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -56,9 +56,9 @@ class Program:
         if engine is None:
             raise ModelError(f"TensorRT does not take a compiled network back: {last_error()}")
         self.engine: trt.ICudaEngine = engine
-        size = engine.device_memory_size_v2
-        self._memory = empty((size,), torch.uint8, device)
-        self._runs = dict(self._contexts(size))
+        self._memory: list[Tensor] = []
+        self._recorded, self._beside = self._contexts(), self._contexts()
+        """By rows. What is recorded keeps its working memory, and is played while a new mode is warmed up beside it."""
         self._zeros: dict[Port, Tensor] = {}
         self._held: list[Tensor] = []
         """What the last run read and wrote: the card may not be done with it."""
@@ -67,7 +67,10 @@ class Program:
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """All inputs in order, the first one's rows deciding; the last ones may be left out and are zeros. Rows of
         which there is but one count for all. Raises RuntimeError as a failing kernel would."""
-        run = self._runs[inputs[0].shape[0]]
+        runs = self._recorded if tensorrt_api.recording(self._device) else self._beside
+        return self._run(runs[inputs[0].shape[0]], inputs)
+
+    def _run(self, run: _Run, inputs: Sequence[Tensor]) -> list[Tensor]:
         with self._lock:
             held = [self._fitted(port, inputs[i] if i < len(inputs) else None) for i, port in enumerate(run.inputs)]
             made = [empty(port.shape, port.dtype, self._device) for port in run.outputs]
@@ -81,15 +84,19 @@ class Program:
 
     def zeros(self, rows: int) -> list[Tensor]:
         """A run that nobody looks at: lets kernels load, as no captured frame may."""
-        first = self._runs[rows].inputs[0]
-        return self(torch.zeros(first.shape, dtype=first.dtype, device=self._device))
+        return self._blank(self._beside[rows])
 
     def warm(self) -> None:
         """One run of every context."""
-        for rows in self._runs:
-            self.zeros(rows)
+        for run in (*self._recorded.values(), *self._beside.values()):
+            self._blank(run)
 
-    def _contexts(self, size: int) -> list[tuple[int, _Run]]:
+    def _blank(self, run: _Run) -> list[Tensor]:
+        first = run.inputs[0]
+        return self._run(run, [torch.zeros(first.shape, dtype=first.dtype, device=self._device)])
+
+    def _contexts(self) -> dict[int, _Run]:
+        """Those of all profiles, over memory of their own: they never run beside each other."""
         import tensorrt as trt
 
         stream, engine = tensorrt_api.stream_of(self._device), self.engine
@@ -97,12 +104,15 @@ class Program:
         names = self._notes["inputs"], self._notes["outputs"]
         if there != {*names[0], *names[1]}:
             raise ModelError("a compiled network has other inputs and outputs than it was built with")
-        found = []
+        size = engine.device_memory_size_v2
+        memory = empty((size,), torch.uint8, self._device)
+        self._memory.append(memory)
+        found: dict[int, _Run] = {}
         for profile in range(engine.num_optimization_profiles):
             context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
             if context is None:
                 raise ModelError(f"TensorRT makes no context: {last_error()}")
-            context.set_device_memory(self._memory.data_ptr(), size)
+            context.set_device_memory(memory.data_ptr(), size)
             if not context.set_optimization_profile_async(profile, stream):
                 raise ModelError(f"TensorRT does not take its own shapes: {last_error()}")
             for name in names[0]:
@@ -116,7 +126,7 @@ class Program:
                 ]
                 for side in names
             ]
-            found.append((ports[0][0].shape[0], _Run(context, ports[0], ports[1])))
+            found[ports[0][0].shape[0]] = _Run(context, ports[0], ports[1])
         return found
 
     def _fitted(self, port: Port, x: Tensor | None) -> Tensor:

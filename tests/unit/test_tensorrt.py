@@ -23,6 +23,7 @@ from engines.tensorrt import TensorrtEngine
 from engines.tensorrt_api import Card
 from engines.tensorrt_graph import parts, write
 from engines.tensorrt_order import Order, model_names
+from engines.tensorrt_program import Program
 from pipelines import gate
 from pipelines.ladder import DISTANCE, LIKENESS
 from pipelines.params import Params
@@ -164,6 +165,25 @@ def test_nothing_is_compiled_twice_and_what_is_not_taken_back_is(engine, machine
     cache.put(decode, entry.notes, bytes(entry.content).replace(b"11.4.0.106", b"11.0.0.114"))
     assert torch.equal(painted(engine.load(folder, build()), params), want)
     assert len(machine.builds) == 2
+
+
+def test_what_is_recorded_shares_no_working_memory_with_what_runs_beside_it(engine, cache, model_folder, monkeypatch):
+    """A frame's graph is played while another mode is warmed up over the same networks."""
+    folder, used = model_folder(), []
+    engine.load(folder, build())
+    program = Program(cache.get(engine_name(folder, "decode")), torch.device("cpu"))
+    for kind, runs in (("recorded", program._recorded), ("beside", program._beside)):
+        context = runs[1].context
+        run = context.execute_async_v3
+        context.execute_async_v3 = lambda stream, kind=kind, run=run: used.append(kind) or run(stream)
+    program.warm()
+    assert used == ["recorded", "beside"], "neither is asked for the first time in a recording"
+    program.zeros(1)
+    monkeypatch.setattr(tensorrt_api, "recording", lambda device: True)
+    program.zeros(1)
+    program(torch.zeros(program._recorded[1].inputs[0].shape))
+    assert used[2:] == ["beside", "beside", "recorded"]
+    assert len({memory.data_ptr() for memory in program._memory}) == 2
 
 
 def engine_name(folder, part):
