@@ -34,9 +34,11 @@ class AheadAlone(Ahead):
         self.layers: dict[str, Tensor] = dict(_layers(net, stacks))
         """The weight of each of its layers, by its path in the whole network."""
 
-    def take(self, path: str, weight: Tensor) -> None:
-        """Give a layer another weight."""
-        self.layers[path].copy_(weight)
+    @torch.inference_mode()
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Give layers other weights."""
+        for path, weight in weights.items():
+            self.layers[path].copy_(weight)
         self.changes += 1
 
     def room(self, steps: int, length: int) -> tuple[Tensor, Tensor]:

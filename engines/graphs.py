@@ -58,10 +58,11 @@ class Asking:
 
 
 class Knowing:
-    """What was computed ahead comes in: of the time [1, sum], then, if any of the text is read, of that [1, L, sum]."""
+    """What was computed ahead comes in: of the time [1, sum], `pooled` where the prompt is part of it; then, if any of
+    the text is read, of that [1, L, sum]."""
 
     def __init__(self, ahead: Ahead, cond: Sequence[TensorSpec]) -> None:
-        self._views, self._reads = ahead.views, "text" in told_ahead(ahead, cond)
+        self._views, self._reads = ahead.views, "text" in _foretold(ahead, cond)
         self._t, self._cond = torch.zeros(1), tuple(torch.zeros(spec.shape, dtype=spec.dtype) for spec in cond)
 
     def __call__(self, time: Tensor, more: tuple[Tensor, ...]) -> tuple[Told, tuple[Tensor, ...]]:
@@ -139,14 +140,18 @@ def foreseen(found: Modules) -> Ahead | None:
     return _eager(found).foresee().ahead
 
 
-def told_ahead(ahead: Ahead, cond: Sequence[TensorSpec]) -> dict[str, Tensor]:
-    """An example of what was computed ahead, by name."""
-    given = tuple(_examples(cond).values())
+def told_ahead(ahead: Ahead, t: Tensor, cond: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What was computed ahead of a step, t [1], under a prompt, each part with one row; by name."""
     with torch.inference_mode():
         guidance = torch.full((1,), 7.5) if ahead.guided else None
-        time = ahead.times(torch.full((1,), 500.0), given, guidance)[0]
-        text = ahead.reads(given[0])
-    return {"time": time.clone(), **({"text": text.clone()} if text.numel() else {})}
+        time, text = ahead.times(t, cond, guidance)[0], ahead.reads(cond[0])
+    name = "pooled" if ahead.pooled else "time"
+    return {name: time.clone(), **({"text": text.clone()} if text.numel() else {})}
+
+
+def _foretold(ahead: Ahead, cond: Sequence[TensorSpec]) -> dict[str, Tensor]:
+    """An example."""
+    return told_ahead(ahead, torch.full((1,), 500.0), tuple(_examples(cond).values()))
 
 
 def unet_graph(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None = None) -> Graph:
@@ -181,7 +186,7 @@ def _told(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None) -> tu
     """The first inputs of a denoiser, and what sorts them."""
     x = _noise(1, *found.latent)
     if ahead is not None:
-        return {"x": x, **told_ahead(ahead, cond)}, Knowing(ahead, cond)
+        return {"x": x, **_foretold(ahead, cond)}, Knowing(ahead, cond)
     inputs, guided = (
         {"x": x, "t": torch.full((1,), 500.0), **_examples(cond)},
         bool(found.unet.config.time_cond_proj_dim),
@@ -213,7 +218,7 @@ def control_graphs(control: EagerControlNet) -> dict[str, Graph]:
     x, _, *cond = control.spec.inputs
     sort: Sort
     if control.ahead is not None:
-        told, sort = told_ahead(control.ahead, cond), Knowing(control.ahead, cond)
+        told, sort = _foretold(control.ahead, cond), Knowing(control.ahead, cond)
     else:
         told, sort = {"t": torch.full((1,), 500.0), **_examples(cond)}, Asking(len(cond), False)
     inputs = {"x": _noise(*x.shape), **told, "hint": embedded.clone()}

@@ -11,27 +11,38 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import torch
 from torch import Tensor
 
 from engines.base import Adapters, Build, Nets, NetSpec, TensorSpec
-from engines.cache import EngineCache, Entry
+from engines.cache import EngineCache
 from engines.eager import load_text, sentences, unet_spec
 from engines.errand import send
 from engines.errors import ModelError
-from engines.given import Deep, ImagePrompt
+from engines.given import Ahead, Deep, ImagePrompt, Known
 from engines.lora import Adapters as EagerAdapters
 from engines.tensorrt_api import Card, check, this_card
 from engines.tensorrt_build import Stage, carry_out
-from engines.tensorrt_order import BASE, Order, Precision, control_names, model_names, precision_of
+from engines.tensorrt_order import AHEAD, BASE, Order, Precision, control_names, model_names, precision_of
 from engines.tensorrt_program import Program, Refit
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
-Found = dict[str, tuple[Program, Entry]]
+if TYPE_CHECKING:
+    from engines.aheadfile import AheadAlone
+
 Tell = Callable[[Stage], None]
+
+
+class Found(NamedTuple):
+    """What the cache had."""
+
+    programs: dict[str, Program]
+    notes: dict[str, dict[str, Any]]
+    ahead: AheadAlone | None
 
 
 class TensorrtNet:
@@ -47,8 +58,9 @@ class TensorrtNet:
 class TensorrtUNet:
     """Implements engines.base.UNet."""
 
-    def __init__(self, program: Program, spec: NetSpec, guided: bool) -> None:
-        self._program, self.spec, self._guided = program, spec, guided
+    def __init__(self, program: Program, spec: NetSpec, guided: bool, ahead: Ahead | None = None) -> None:
+        """`ahead`: where it is compiled to be given what that computes."""
+        self._program, self.spec, self._guided, self.ahead = program, spec, guided, ahead
         self._off = torch.ones(1, device=spec.device)
 
     def __call__(
@@ -60,8 +72,11 @@ class TensorrtUNet:
         residuals: Sequence[Tensor] = (),
         image: ImagePrompt | None = None,
         deep: Deep | None = None,
+        known: Known | None = None,
     ) -> Tensor:
         assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
+        if self.ahead is not None:
+            return self._program(x, *_told(known or self.ahead(t, cond, guidance)), *residuals)[0]
         more = (self._off if guidance is None else guidance,) if self._guided else ()
         return self._program(x, t, *cond, *more, *residuals)[0]
 
@@ -69,23 +84,40 @@ class TensorrtUNet:
 class TensorrtControlNet:
     """Implements engines.base.ControlNet."""
 
-    def __init__(self, embed: Program, control: Program, spec: NetSpec, channels: int) -> None:
+    def __init__(
+        self, embed: Program, control: Program, spec: NetSpec, channels: int, ahead: Ahead | None = None
+    ) -> None:
+        """`ahead`: as the denoiser's."""
         self._embed, self._control, self.spec, self.channels = embed, control, spec, channels
+        self.ahead = ahead
 
     def embed(self, hint: Tensor) -> Tensor:
         return self._embed(hint)[0]
 
     def __call__(
-        self, x: Tensor, t: Tensor, cond: Sequence[Tensor], hint: Tensor, outer: bool = False
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        hint: Tensor,
+        outer: bool = False,
+        known: Known | None = None,
     ) -> tuple[Tensor, ...]:
-        return tuple(self._control(x, t, *cond, hint))
+        told = [t, *cond] if self.ahead is None else _told(known or self.ahead(t, cond))
+        return tuple(self._control(x, *told, hint))
+
+
+def _told(known: Known) -> list[Tensor]:
+    """As the graphs take it."""
+    return [known.time, *(part for parts in known.text for part in parts)]
 
 
 class Follow:
     """Has an engine's denoiser take over what LoRAs made of eager's. Between two frames."""
 
-    def __init__(self, refit: Refit) -> None:
-        self._refit = refit
+    def __init__(self, refit: Refit, ahead: AheadAlone | None = None) -> None:
+        """`ahead`: has the weights that the engine lacks."""
+        self._refit, self._ahead = refit, ahead
         self._seen = 0
         self._patched: set[str] = set()
         """Layers that are not as they were built."""
@@ -98,13 +130,17 @@ class Follow:
         if merger.merges == self._seen:
             return True
         patched = set(merger.patched)
-        if not self._refit.covers(patched | self._patched):
+        mine = self._ahead.layers.keys() if self._ahead is not None else set[str]()
+        if not self._refit.covers((patched | self._patched) - mine):
             return False
         self._patched |= patched
         try:
-            self._refit(self._patched, merger.layers.__getitem__)
+            if self._patched - mine:
+                self._refit(self._patched - mine, merger.layers.__getitem__)
         except RuntimeError:  # it was logged by TensorRT
             return False
+        if self._ahead is not None:
+            self._ahead.take({path: merger.layers[path] for path in self._patched & mine})
         self._seen, self._patched = merger.merges, patched
         return True
 
@@ -167,23 +203,29 @@ class TensorrtEngine:
 
     def _revived(self, order: Order, card: Card) -> Found | None:
         """The programs, if all are in the cache. What TensorRT does not take back is thrown out of it."""
-        found: Found = {}
+        from engines.aheadfile import unpack
+
+        found = Found({}, {}, None)
         for part, name in order.names.items():
             entry = self._cache.get(name)
+            if entry is None:
+                continue
             try:
-                if entry is not None:
-                    found[part] = Program(entry, card.device), entry
+                if part == AHEAD:
+                    found = found._replace(ahead=unpack(entry.notes, entry.content, card.device))
+                else:
+                    found.programs[part] = Program(entry, card.device)
+                found.notes[part] = entry.notes
             except ModelError:  # of another build of the same version; it was logged
                 self._cache.drop(name)
-        if len(found) < len(order.names):
+        if len(found.notes) < len(order.names):
             return None
-        for program, _ in found.values():
+        for program in found.programs.values():
             program.warm()
         return found
 
     def _nets(self, folder: Path, build: Build, precision: Precision, card: Card, text: ClipText, found: Found) -> Nets:
-        program, entry = found["unet"]
-        notes, device = entry.notes, card.device
+        notes, programs, device = found.notes["unet"], found.programs, card.device
         channels, height, width = notes["latent"]
         latent = channels, height, width
         picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
@@ -195,9 +237,9 @@ class TensorrtEngine:
             return self._control(folder, build, precision, card, text, latent, residuals)
 
         return Nets(
-            unet=TensorrtUNet(program, unet_spec(latent, text, device), notes["guided"]),
-            encode=TensorrtNet(found["encode"][0], NetSpec((picture,), (hidden,), device)),
-            decode=TensorrtNet(found["decode"][0], NetSpec((hidden,), (picture,), device)),
+            unet=TensorrtUNet(programs["unet"], unet_spec(latent, text, device), notes["guided"], found.ahead),
+            encode=TensorrtNet(programs["encode"], NetSpec((picture,), (hidden,), device)),
+            decode=TensorrtNet(programs["decode"], NetSpec((hidden,), (picture,), device)),
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,
@@ -207,7 +249,7 @@ class TensorrtEngine:
             described=f"tensorrt {precision}, {notes['kind']}",
             residuals=residuals,
             load_control=control,
-            follow=Follow(Refit(program, weights, device)) if weights else None,
+            follow=Follow(Refit(programs["unet"], weights, device), found.ahead) if weights else None,
         )
 
     @torch.inference_mode()
@@ -221,9 +263,9 @@ class TensorrtEngine:
         found = self._programs(msgspec.structs.replace(order, names=control_names(order, card)), card)
         x, t, *cond = unet_spec(latent, text, card.device).inputs
         outputs = tuple(TensorSpec(f"residual{i}", (1, *shape), BASE[base]) for i, shape in enumerate(residuals))
-        channels = int(found["control"][1].notes["channels"])
+        channels = int(found.notes["control"]["channels"])
         spec = NetSpec((x, t, *cond), outputs, card.device)
-        return TensorrtControlNet(found["embed"][0], found["control"][0], spec, channels)
+        return TensorrtControlNet(found.programs["embed"], found.programs["control"], spec, channels, found.ahead)
 
 
 def _shapes(text: ClipText) -> list[tuple[str, list[int]]]:

@@ -22,8 +22,8 @@ from engines.cache import EngineCache, Entry, name_of
 from engines.errand import accept
 from engines.errors import ModelError, first_line
 from engines.tensorrt_api import Card, check, last_error, logger, this_card
-from engines.tensorrt_graph import Part, parts, refittable, write
-from engines.tensorrt_order import Order
+from engines.tensorrt_graph import Kept, Part, parts, refittable, write
+from engines.tensorrt_order import AHEAD, Order
 from engines.tensorrt_program import Program
 from engines.tensorrt_progress import Progress, monitor
 
@@ -55,11 +55,14 @@ def carry_out(
     check()
     off = cancelled or threading.Event()
     lacking = [part for part, name in order.names.items() if cache.get(name) is None]
-    builds = {part: TRIES.get(part, 1) for part in lacking}
+    builds = {part: TRIES.get(part, 1) for part in lacking if part != AHEAD}
     whole, done = sum(builds.values()), 0
     for part, notes in parts(order, lacking):
         if off.is_set():
             raise ModelError("the build was called off")
+        if isinstance(part, Kept):
+            cache.put(order.names[AHEAD], part.facts, part.content)
+            continue
         with tempfile.TemporaryDirectory(prefix="livelatent-") as folder:
             path = write(part, Path(folder))
             fixed = order.precision in ("fp8", "int8") or part.name != "unet"

@@ -18,9 +18,10 @@ from engines import export
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import Modules, load_modules, load_text, sentences
 from engines.errors import ModelError
-from engines.graphs import Graph, codec_graphs, control_graphs, unet_graph
+from engines.given import Ahead
+from engines.graphs import Graph, codec_graphs, control_graphs, foreseen, told_ahead, unet_graph
 from engines.quantise import Eight, measured, quantise, written
-from engines.tensorrt_order import BASE, Order, batched
+from engines.tensorrt_order import AHEAD, BASE, Order, batched
 from engines.weights import check_folder, read_json
 
 OPSET = 20
@@ -32,6 +33,13 @@ NOISES = (0.02, 0.3, 0.75, 1.0)
 """Where on the way from picture to noise."""
 
 
+class Kept(NamedTuple):
+    """What computes ahead for a network, to be kept as it is: see engines.aheadfile."""
+
+    facts: dict[str, Any]
+    content: bytes
+
+
 class Part(NamedTuple):
     """One network to be compiled."""
 
@@ -41,11 +49,11 @@ class Part(NamedTuple):
     """Inputs with one row or two."""
 
 
-def parts(order: Order, wanted: Collection[str]) -> Iterator[tuple[Part, dict[str, Any]]]:
+def parts(order: Order, wanted: Collection[str]) -> Iterator[tuple[Part | Kept, dict[str, Any]]]:
     """Those networks of an order, each with what is to be known of it. Raises ModelError."""
-    for (name, graph), notes in _model(order, "unet" in wanted) if order.latent is None else _control(order):
+    for (name, made), notes in _model(order, "unet" in wanted) if order.latent is None else _control(order):
         if name in wanted:
-            yield Part(name, graph, batched(name, graph.inputs)), notes
+            yield made if isinstance(made, Kept) else Part(name, made, batched(name, made.inputs)), notes
 
 
 def write(part: Part, out: Path) -> Path:
@@ -87,7 +95,13 @@ def _key(weight: Tensor) -> tuple[tuple[int, ...], int]:
     return tuple(weight.shape), hash(flat.view(torch.uint8).numpy().tobytes())
 
 
-def _model(order: Order, rounded: bool) -> Iterator[tuple[tuple[str, Graph], dict[str, Any]]]:
+def _kept(ahead: Ahead | None) -> Kept:
+    from engines.aheadfile import pack
+
+    return Kept(*pack(ahead))
+
+
+def _model(order: Order, rounded: bool) -> Iterator[tuple[tuple[str, Graph | Kept], dict[str, Any]]]:
     variants, build = check_folder(order.folder).variants, order.build
     with sentences(order.folder), torch.inference_mode():
         found = load_modules(order.folder, build, variants, CPU, BASE[order.precision])
@@ -97,43 +111,54 @@ def _model(order: Order, rounded: bool) -> Iterator[tuple[tuple[str, Graph], dic
         "kind": found.kind,
         "residuals": residual_shapes(found.unet.config, found.latent),
     }
+    with torch.inference_mode():
+        ahead = foreseen(found)
     if rounded and order.precision in ("fp8", "int8"):
-        _round(order, found, order.precision)
+        _round(order, found, order.precision, ahead)
     codec = codec_graphs(found, (build.height, build.width))
-    yield ("unet", unet_graph(found, order.specs)), notes
+    yield (AHEAD, _kept(ahead)), notes
+    yield ("unet", unet_graph(found, order.specs, ahead)), notes
     for name, graph in codec.items():
         yield (name, graph), notes
 
 
-def _control(order: Order) -> Iterator[tuple[tuple[str, Graph], dict[str, Any]]]:
+def _control(order: Order) -> Iterator[tuple[tuple[str, Graph | Kept], dict[str, Any]]]:
     assert order.latent is not None
-    loader = ControlLoader(order.latent, order.specs, tuple(order.residuals), CPU, BASE[order.precision])
-    control = loader(order.folder)
+    base = BASE[order.precision]
+    control = ControlLoader(order.latent, order.specs, tuple(order.residuals), CPU, base, foresees=True)(order.folder)
+    yield (AHEAD, _kept(control.ahead)), {}
     for name, graph in control_graphs(control).items():
         yield (name, graph), {"channels": control.channels}
 
 
 @torch.inference_mode()
-def _round(order: Order, found: Modules, kind: Eight) -> None:
+def _round(order: Order, found: Modules, kind: Eight, ahead: Ahead | None) -> None:
     """Measure the denoiser's layers on pictures, and have them round. Raises ModelError where there is nothing to."""
     text = load_text(order.folder, order.build, check_folder(order.folder).variants, CPU, BASE[order.precision])
-    graph = unet_graph(found, order.specs)
+    graph = unet_graph(found, order.specs, ahead)
     x0 = codec_graphs(found, (order.build.height, order.build.width))["encode"].module(_picture(order))
     generator = torch.Generator().manual_seed(3)
     alphas = _alphas(order.folder)
     with measured(found.unet) as peaks:
         for prompt in PROMPTS:
-            cond = dict(zip((name for name, _ in order.cond), text(prompt).cond, strict=True))
+            cond = tuple(part.to(spec.dtype) for part, spec in zip(text(prompt).cond, order.specs, strict=True))
             for noise in NOISES:
                 at = round(noise * (len(alphas) - 1))
                 eps = torch.randn(x0.shape, generator=generator)
                 x = alphas[at].sqrt() * x0 + (1 - alphas[at]).sqrt() * eps
-                given = {**graph.inputs, "x": x, "t": torch.full((1,), float(at)), **cond}
+                given = {**graph.inputs, "x": x, **_told(order, torch.full((1,), float(at)), cond, ahead)}
                 given |= {name: torch.zeros_like(z) for name, z in given.items() if name.startswith("residual")}
                 given = {name: z.to(graph.inputs[name].dtype) for name, z in given.items()}
                 graph.module(*given.values())
     if not quantise(found.unet, kind, peaks):
         raise ModelError(f"no layer of {order.folder.name} is of a size that {kind} is computed in")
+
+
+def _told(order: Order, t: Tensor, cond: tuple[Tensor, ...], ahead: Ahead | None) -> dict[str, Tensor]:
+    """Of one step, as the graph takes it."""
+    if ahead is not None:
+        return told_ahead(ahead, t, cond)
+    return {"t": t, **{spec.name: part for spec, part in zip(order.specs, cond, strict=True)}}
 
 
 def _picture(order: Order) -> Tensor:

@@ -14,7 +14,7 @@ from engines.cache import name_of, weights_of
 from engines.errors import ModelError
 from engines.tensorrt_api import Card, check
 
-FORMAT = 1
+FORMAT = 2
 """Of what is in the cache: another number for other graphs."""
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 BASE: dict[Precision, torch.dtype] = {
@@ -27,6 +27,8 @@ BASE: dict[Precision, torch.dtype] = {
 """What is computed in where no layer is rounded to 8 bits."""
 FROM = {"bf16": (8, 0), "fp8": (8, 9)}
 """Compute capability that each needs."""
+AHEAD = "ahead"
+"""The part of an order that is compiled by nobody: what computes ahead for the others (engines.aheadfile)."""
 Shape = tuple[int, int, int]
 
 
@@ -69,8 +71,10 @@ def model_names(
     facts = [check(), precision, card.facts(), build.height, build.width, build.vae, cond]
     loras = [[weights_of([path]), weight] for path, weight in build.loras]
     codec = weights_of([folder / "vae", vae])
+    unet = weights_of([folder / "unet"])
     return {
-        "unet": name_of(FORMAT, "unet", facts, weights_of([folder / "unet"]), loras),
+        "unet": name_of(FORMAT, "unet", facts, unet, loras),
+        AHEAD: name_of(FORMAT, AHEAD, facts, unet, loras),
         "encode": name_of(FORMAT, "encode", facts, codec),
         "decode": name_of(FORMAT, "decode", facts, codec),
     }
@@ -79,11 +83,11 @@ def model_names(
 def control_names(order: Order, card: Card) -> dict[str, str]:
     """The same for a ControlNet."""
     facts = [check(), order.precision, card.facts(), order.cond, order.latent, order.residuals]
-    return {part: name_of(FORMAT, part, facts, weights_of([order.folder])) for part in ("embed", "control")}
+    return {part: name_of(FORMAT, part, facts, weights_of([order.folder])) for part in ("embed", "control", AHEAD)}
 
 
 def batched(part: str, inputs: dict[str, Tensor]) -> tuple[str, ...]:
     """Inputs of a network that have a row for each prompt: one, or two for guidance by a doubled batch."""
     if part not in ("unet", "control"):
         return ()
-    return tuple(name for name in inputs if name not in ("t", "guidance", "hint"))
+    return tuple(name for name in inputs if name not in ("t", "time", "guidance", "hint"))

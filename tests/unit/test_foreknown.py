@@ -120,7 +120,7 @@ def test_what_computes_it_can_be_kept_without_the_network(kind, model_folder):
     layers, changes = dict(theirs.net.named_modules()), ours.version()
     assert all(torch.equal(weight, layers[path].weight) for path, weight in ours.layers.items())
     path = next(path for path in ours.layers if path.endswith("attn2.to_v"))
-    ours.take(path, 2.0 * layers[path].weight)
+    ours.take({path: 2.0 * layers[path].weight})
     assert ours.version() > changes
     assert not torch.equal(ours.reads(cond[0]), theirs.ahead.reads(cond[0]))
 

@@ -95,11 +95,13 @@ WAYS = [
 ]
 
 
-def test_its_pictures_are_eagers(engine, model_folder, tmp_path):
+@pytest.mark.parametrize("kind", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
+def test_its_pictures_are_eagers(engine, kind, model_folder, tmp_path):
     """With every guidance, samplers of several steps, what recurs, and a ControlNet whose weight moves."""
-    folder = model_folder()
+    folder = model_folder(kind)
     register({"hand": write_controlnet(tmp_path / "hand", folder)})
     ours, theirs = engine.load(folder, build()), EagerEngine().load(folder, build())
+    assert ours.unet.ahead is not None, "it is told step and prompt in each frame"
     unit = {"control1_on": True, "control1_model": "hand", "control1_preprocessor": "none"}
     controlled = [
         {"prompt": "neon", "guidance_mode": "full", "guidance": 2.0, **unit, "control1_weight": weight}
