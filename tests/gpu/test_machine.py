@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from support import card
 
+from engines.compiled import tune_card
 from engines.hostmemory import host_tensor
 
 pytestmark = card.MARKS
@@ -74,6 +75,8 @@ def test_streams_that_are_recorded_are_nobody_elses(machine):
 
 def test_one_thread_records_while_another_plays_and_a_third_loads(machine):
     """Other shapes each time, so that kernels are tried out, memory is asked for and given back, and noise is drawn."""
+    if card.REAL:
+        tune_card()
     streams, pools = [machine.stream(first=True) for _ in range(2)], [machine.pool() for _ in range(2)]
     with machine.on(streams[0]):
         x, out = torch.ones(32, 32, device=card.CARD), torch.zeros(32, 32, device=card.CARD)

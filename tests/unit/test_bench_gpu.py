@@ -91,6 +91,17 @@ def test_what_fails_dies_or_hangs_costs_its_row_alone(tmp_path, monkeypatch, stu
     assert list(found["rows"]) == ["tiny, 1 step, compiled fp32", last.name]
 
 
+def test_a_row_that_the_end_cuts_short_has_not_failed(tmp_path, monkeypatch, stub):
+    args = arguments(json=tmp_path / "gpu.json", budget=2.0)
+    monkeypatch.setattr(bench_gpu, "RESERVE_S", 0.0)
+    monkeypatch.setattr(bench_gpu, "LEAST_S", 0.0)
+    monkeypatch.setattr(bench_gpu, "every_case", lambda smoke: [Case("tiny", "compiled", attention="torch's")])
+    assert bench_gpu.run(args) == {}
+    found = json.loads(args.json.read_text())
+    assert not found["failed"]
+    assert list(found["left out"].values()) == ["no time: it had been begun"]
+
+
 def test_processes_that_end_again_and_again_are_not_started_for_ever(tmp_path, monkeypatch):
     started = []
 
