@@ -25,6 +25,7 @@ from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.openvino_nets import OpenvinoControlNet, OpenvinoUNet
 from engines.outer import outer_of
+from engines.programnet import ProgramNet
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
@@ -75,16 +76,6 @@ class Program:
         if shape not in self._zeros:
             self._zeros[shape] = torch.zeros(shape)
         return self._zeros[shape]
-
-
-class OpenvinoNet:
-    """encode or decode. Implements engines.base.Net."""
-
-    def __init__(self, program: Program, spec: NetSpec) -> None:
-        self._program, self.spec = program, spec
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        return self._program(x)[0]
 
 
 class Found(NamedTuple):
@@ -171,8 +162,8 @@ class OpenvinoEngine:
             unet=OpenvinoUNet(
                 programs["unet"], unet_spec(latent, text, CPU), notes["guided"], programs.get("outer"), found.ahead
             ),
-            encode=OpenvinoNet(programs["encode"], NetSpec((picture,), (hidden,), CPU)),
-            decode=OpenvinoNet(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
+            encode=ProgramNet(programs["encode"], NetSpec((picture,), (hidden,), CPU)),
+            decode=ProgramNet(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,

@@ -24,6 +24,7 @@ from engines.errand import send
 from engines.errors import ModelError
 from engines.given import Ahead, Deep, ImagePrompt, Known
 from engines.lora import Adapters as EagerAdapters
+from engines.programnet import ProgramNet
 from engines.tensorrt_api import Card, check, this_card
 from engines.tensorrt_build import Stage, carry_out
 from engines.tensorrt_order import AHEAD, BASE, Order, Precision, control_names, model_names, precision_of
@@ -43,16 +44,6 @@ class Found(NamedTuple):
     programs: dict[str, Program]
     notes: dict[str, dict[str, Any]]
     ahead: AheadAlone | None
-
-
-class TensorrtNet:
-    """encode or decode. Implements engines.base.Net."""
-
-    def __init__(self, program: Program, spec: NetSpec) -> None:
-        self._program, self.spec = program, spec
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        return self._program(x)[0]
 
 
 class TensorrtUNet:
@@ -238,8 +229,8 @@ class TensorrtEngine:
 
         return Nets(
             unet=TensorrtUNet(programs["unet"], unet_spec(latent, text, device), notes["guided"], found.ahead),
-            encode=TensorrtNet(programs["encode"], NetSpec((picture,), (hidden,), device)),
-            decode=TensorrtNet(programs["decode"], NetSpec((hidden,), (picture,), device)),
+            encode=ProgramNet(programs["encode"], NetSpec((picture,), (hidden,), device)),
+            decode=ProgramNet(programs["decode"], NetSpec((hidden,), (picture,), device)),
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,
