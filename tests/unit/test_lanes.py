@@ -12,34 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from engines.base import Build, Nets
+from engines.base import Nets
 from engines.compiled import CompiledEngine, compiled
 from engines.eager import EagerEngine
 from engines.emulated import EmulatedMachine
 from engines.errors import ModelError
 from pipelines import lanes
-from pipelines.lanes import MOST, TRIES, Lanes
+from pipelines.lanes import MOST, TRIES
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
 from tests.support import loras
 from tests.support.controlnets import write_controlnet
+from tests.support.pairs import BUILD, SIDE, Streams, frame
 
-SIDE = 64
-BUILD = Build(SIDE, SIDE, device="cpu", dtype="fp32")
 NETS = {"control1_model": "a", "control2_model": "b", "control3_model": "c"}
 
 
-class Pair:
-    """A stream whose frames are recorded, and an eager one over networks of the same weights."""
-
-    def __init__(self, folder, controls=None) -> None:
-        self.machine = EmulatedMachine()
-        nets = EagerEngine().load(folder, BUILD), CompiledEngine(self.machine).load(folder, BUILD)
-        for each in nets:
-            each.controlnets.update({name: each.load_control(path) for name, path in (controls or {}).items()})
-        self.eager, self.fast = (DiffusionStream(each, (SIDE, SIDE), Params(), clock=lambda: 0.0) for each in nets)
-        self.lanes: Lanes = self.fast.painter
-
+class Pair(Streams):
     def tune(self, **values: Any) -> None:
         for stream in (self.eager, self.fast):
             stream.tune(Params(**values))
@@ -52,15 +41,6 @@ class Pair:
         assert difference <= 1e-3, values
         assert self.lanes.failed == ""
         return found
-
-    def close(self) -> None:
-        self.eager.close()
-        self.fast.close()
-
-
-def frame(seed: int, shape: tuple[int, ...] = (80, 100, 3)) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 10, shape[2]), np.uint8)
-    return np.kron(coarse, np.ones((shape[0] // 8, shape[1] // 10, 1), np.uint8))
 
 
 @pytest.fixture(scope="module")

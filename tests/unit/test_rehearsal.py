@@ -13,18 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from engines.base import Build
-from engines.compiled import CompiledEngine
-from engines.eager import EagerEngine
+from engines.base import Nets
 from engines.emulated import EmulatedMachine
 from engines.emulated_rules import BrokenRule
 from pipelines.params import Params
 from pipelines.rehearsal import twin
-from pipelines.stream import DiffusionStream
 from tests.support.controlnets import write_controlnet
+from tests.support.pairs import Streams, frame
 
-SIDE = 64
-BUILD = Build(SIDE, SIDE, device="cpu", dtype="fp32")
 LONG_S = 120.0
 
 
@@ -46,21 +42,16 @@ class Gate:
         return self._net(x)
 
 
-class Pair:
-    """A stream that people watch, and an eager one that paints what it should show."""
+class Pair(Streams):
+    """The one that is recorded is watched."""
 
     def __init__(self, folder, controls) -> None:
-        self.machine = EmulatedMachine()
-        eager, fast = EagerEngine().load(folder, BUILD), CompiledEngine(self.machine).load(folder, BUILD)
-        self.gate = Gate(fast.decode)
-        fast = replace(fast, decode=self.gate)
-        for nets in (eager, fast):
-            nets.controlnets.update({name: nets.load_control(path) for name, path in controls.items()})
-        self.eager, self.fast = (
-            DiffusionStream(nets, (SIDE, SIDE), Params(), clock=lambda: 0.0) for nets in (eager, fast)
-        )
-        self.lanes = self.fast.painter
+        super().__init__(folder, controls, self._gated)
         self.n = 0
+
+    def _gated(self, nets: Nets) -> Nets:
+        self.gate = Gate(nets.decode)
+        return replace(nets, decode=self.gate)
 
     def begin(self, **values: Any) -> None:
         """Painted and recorded in this mode, and watched from then on."""
@@ -98,13 +89,7 @@ class Pair:
 
     def close(self) -> None:
         self.gate.open.set()
-        self.eager.close()
-        self.fast.close()
-
-
-def frame(seed: int, shape: tuple[int, ...] = (80, 100, 3)) -> np.ndarray:
-    coarse = np.random.default_rng(seed).integers(0, 256, (8, 10, shape[2]), np.uint8)
-    return np.kron(coarse, np.ones((shape[0] // 8, shape[1] // 10, 1), np.uint8))
+        super().close()
 
 
 @pytest.fixture(scope="module")
