@@ -38,6 +38,7 @@ def loops(args: argparse.Namespace, run: Run) -> Table:
 def step(args: argparse.Namespace) -> Table:
     """`step()` over its networks, for each engine."""
     from pipelines.bench_step import bench_step
+    from pipelines.build import build
     from pipelines.stream import DiffusionStream
 
     params = Params(model=args.model, width=args.size, height=args.size)
@@ -46,7 +47,9 @@ def step(args: argparse.Namespace) -> Table:
     try:
         for name in engines(args):
             spec = StreamSpec(engine=convert(name, Engine), dtype=args.dtype)
-            streams[name] = DiffusionStream.load(structural(spec, params), params)
+            stream = build(structural(spec, params), params)
+            assert isinstance(stream, DiffusionStream), "step() is measured over networks"
+            streams[name] = stream
         for name in list(streams) * TURNS:
             found.setdefault(name, []).append(bench_step(streams[name], params, max(1, args.frames // TURNS)))
     finally:

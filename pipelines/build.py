@@ -16,6 +16,8 @@ def build(spec: StreamSpec, params: Params) -> Stream:
         return FakeStream(spec.width, spec.height, spec.fake)
     # read when torch is loaded: threads that spin while they wait slow each other down several-fold on a shared CPU
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from engines.heap import keep_freed
     from pipelines.stream import DiffusionStream
 
+    keep_freed()
     return DiffusionStream.load(spec, params)
