@@ -58,6 +58,28 @@ class Net(Protocol):
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
+class Finished(NamedTuple):
+    """A decoded picture and what is made of it on the way, where that costs less than afterwards."""
+
+    image: Tensor
+    """fp32 [1, 3, H, W], held to [-1, 1]; memory that nobody else uses."""
+    levels: Tensor
+    """uint8 [H, W, 3], rounded to nearest."""
+    good: bool
+    """Whether what the network said is finite."""
+
+
+def finisher(decode: Net) -> Callable[[Tensor], Finished] | None:
+    """How `decode` gives pictures with all that; None where it only decodes. Waits for the picture: on a processor."""
+    found: Callable[[Tensor], Finished] | None = getattr(decode, "finished", None)
+    return found
+
+
+def takes_bytes(encode: Net) -> bool:
+    """Whether `encode` may be given uint8 [1, 3, H, W], 0..255, too."""
+    return bool(getattr(encode, "takes_bytes", False))
+
+
 class UNet(Protocol):
     """The denoiser. B is 1, or 2 for guidance by a doubled batch."""
 

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from engines.base import NetSpec
 from engines.given import Ahead, Deep, ImagePrompt, Known, Reads
 from engines.guidancescale import GuidanceScale
+from engines.levels import signed
 from engines.outer import Ear, outer_of, outer_unet
 
 Floats = Callable[[Tensor], Tensor]
@@ -23,9 +24,11 @@ class EagerNet:
 
     def __init__(self, run: Floats, dtype: torch.dtype, spec: NetSpec) -> None:
         self._run, self._dtype, self.spec = run, dtype, spec
+        self.takes_bytes = spec.device.type == "cpu" and spec.inputs[0].name == "image"
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        return self._run(x.to(self._dtype)).float()
+        x = signed(x, self._dtype) if x.dtype is torch.uint8 else x.to(self._dtype)
+        return self._run(x).float()
 
 
 class EagerUNet:

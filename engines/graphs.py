@@ -7,7 +7,7 @@ be computed ahead (engines.ahead) is outside where that is asked for: then it co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -114,11 +114,11 @@ class ControlGraph(nn.Module):
 class Function(nn.Module):
     """A function over the weights of `owner`."""
 
-    def __init__(self, run: Callable[[Tensor], Tensor], owner: nn.Module) -> None:
+    def __init__(self, run: Callable[[Tensor], Any], owner: nn.Module) -> None:
         super().__init__()
         self.owner, self._run = owner, run
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         return self._run(x)
 
 
@@ -206,6 +206,28 @@ def codec_graphs(found: Modules, size: tuple[int, int], folded: bool = False) ->
     return {
         "encode": Graph(Function(lambda x: encode(x.to(vae.dtype)).float(), vae), {"image": image}, ("latent",)),
         "decode": Graph(Function(lambda x: decode(x.to(vae.dtype)).float(), vae), {"latent": latent}, ("image",)),
+    }
+
+
+def pixel_graphs(found: Modules, size: tuple[int, int]) -> dict[str, Graph]:
+    """An autoencoder with what comes before and after it: `encode_bytes`, from uint8, and `finish`, to all that is in
+    engines.base.Finished, the last as a sum that is finite where picture and latent are (a compiler's ReLU may make 0
+    of what is no number)."""
+    vae = found.vae
+    encode, decode = coders(vae)
+
+    def numbers(levels: Tensor) -> Tensor:
+        return encode((levels.float() / 127.5 - 1.0).to(vae.dtype)).float()
+
+    def finish(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        image = decode(x.to(vae.dtype)).float()
+        held = image.clamp(-1.0, 1.0)
+        return held, (held * 127.5 + 127.5).round().to(torch.uint8), image.sum() + x.sum()
+
+    levels = torch.full((1, 3, *size), 128, dtype=torch.uint8)
+    return {
+        "encode_bytes": Graph(Function(numbers, vae), {"levels": levels}, ("latent",)),
+        "finish": Graph(Function(finish, vae), {"latent": _noise(1, *found.latent)}, ("image", "levels", "total")),
     }
 
 

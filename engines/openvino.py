@@ -21,21 +21,20 @@ from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
 from engines.given import Ahead, Outer
-from engines.openvino_build import Order, carry_out, is_picture, send_out
+from engines.openvino_build import PICTURES, Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
-from engines.openvino_nets import OpenvinoControlNet, OpenvinoUNet
+from engines.openvino_nets import OpenvinoControlNet, OpenvinoDecode, OpenvinoEncode, OpenvinoUNet
 from engines.outer import outer_of
-from engines.programnet import ProgramNet
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
-FORMAT = 3
+FORMAT = 4
 """Of what is in the cache: another number for other graphs."""
 CPU = torch.device("cpu")
 
 
 class Program:
-    """A compiled network: fp32 tensors in, fp32 tensors out, read and written where they lie."""
+    """A compiled network, its tensors read and written where they lie: `levels` uint8, all others fp32."""
 
     def __init__(self, compiled: Any, entry: Entry) -> None:
         notes, self._memory = entry.notes, entry.content
@@ -43,11 +42,13 @@ class Program:
         self._request = compiled.create_infer_request()
         self._tensor = openvino().Tensor
         self._shapes = [tuple(port.shape) for port in compiled.inputs]
+        self._types = [_type(name) for name in notes["inputs"]]
         self._last = [
             is_picture(name, (1, shape[-1])) for name, shape in zip(notes["inputs"], self._shapes, strict=True)
         ]
         self._made = [
-            (tuple(port.shape), name == "image") for port, name in zip(compiled.outputs, notes["outputs"], strict=True)
+            (tuple(port.shape), _type(name), name in PICTURES)
+            for port, name in zip(compiled.outputs, notes["outputs"], strict=True)
         ]
         self._held: list[Tensor] = [torch.empty(0)] * len(self._shapes)
         self._zeros: dict[tuple[int, ...], Tensor] = {}
@@ -58,15 +59,15 @@ class Program:
         with self._lock:
             for i, shape in enumerate(self._shapes):
                 self._put(i, inputs[i] if i < len(inputs) else self._zero(shape))
-            outputs = [torch.empty(shape) for shape, _ in self._made]
+            outputs = [torch.empty(shape, dtype=dtype) for shape, dtype, _ in self._made]
             for i, out in enumerate(outputs):
                 self._request.set_output_tensor(i, self._tensor(out.numpy(), shared_memory=True))
             self._request.infer()
-        return [out.permute(0, 3, 1, 2) if last else out for out, (_, last) in zip(outputs, self._made, strict=True)]
+        return [out.permute(0, 3, 1, 2) if last else out for out, (_, _, last) in zip(outputs, self._made, strict=True)]
 
     def _put(self, i: int, x: Tensor) -> None:
         x = x.permute(0, 2, 3, 1) if self._last[i] else x
-        x = x.to(torch.float32).expand(self._shapes[i]).contiguous()
+        x = x.to(self._types[i]).expand(self._shapes[i]).contiguous()
         # what was given last is held on to, so that the same address is the same memory
         if x.data_ptr() != self._held[i].data_ptr():
             self._request.set_input_tensor(i, self._tensor(x.numpy(), shared_memory=True))
@@ -76,6 +77,10 @@ class Program:
         if shape not in self._zeros:
             self._zeros[shape] = torch.zeros(shape)
         return self._zeros[shape]
+
+
+def _type(name: str) -> torch.dtype:
+    return torch.uint8 if name == "levels" else torch.float32
 
 
 class Found(NamedTuple):
@@ -111,13 +116,14 @@ class OpenvinoEngine:
         sizes = [build.height, build.width, build.vae, _shapes(text)]
         loras = [[weights_of([path]), weight] for path, weight in build.loras]
         unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras)
-        codec = [name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ("e", "d")]
+        ways = ("encode", "decode", *(("encode_bytes",) if build.vae == "tiny" else ()))
+        codec = {way: name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ways}
         outer = _outer(folder, (0, 0, 0))
         parts = {
             part: name_of(FORMAT, part, device.facts(), sizes, weights_of([folder / "unet"]), loras)
             for part in ("ahead", *(["outer"] if outer else []))
         }
-        return {"unet": unet, "encode": codec[0], "decode": codec[1], **parts}
+        return {"unet": unet, **codec, **parts}
 
     def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> Found:
         """The programs of these names, compiled now."""
@@ -162,8 +168,10 @@ class OpenvinoEngine:
             unet=OpenvinoUNet(
                 programs["unet"], unet_spec(latent, text, CPU), notes["guided"], programs.get("outer"), found.ahead
             ),
-            encode=ProgramNet(programs["encode"], NetSpec((picture,), (hidden,), CPU)),
-            decode=ProgramNet(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
+            encode=OpenvinoEncode(
+                programs["encode"], programs.get("encode_bytes"), NetSpec((picture,), (hidden,), CPU)
+            ),
+            decode=OpenvinoDecode(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,

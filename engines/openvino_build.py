@@ -24,7 +24,7 @@ from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
 from engines.given import Ahead
-from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs, foreseen
+from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs, foreseen, pixel_graphs
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
 from engines.weights import check_folder
@@ -34,6 +34,8 @@ NICE = 10
 CPU = torch.device("cpu")
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 """torch's names for what networks are computed in."""
+PICTURES = ("image", "levels")
+"""In numbers, and in bytes."""
 Shape = tuple[int, int, int]
 
 
@@ -81,7 +83,10 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
     }
     ahead = foreseen(found)
     unet = deep_graphs(found, _cond(order), ahead)
-    return {**unet, **codec_graphs(found, (order.build.height, order.build.width), folded=True)}, ahead, notes
+    size = order.build.height, order.build.width
+    graphs = {**unet, **codec_graphs(found, size, folded=True), **pixel_graphs(found, size)}
+    graphs["decode"] = graphs.pop("finish")
+    return {part: graph for part, graph in graphs.items() if part in order.names}, ahead, notes
 
 
 def _control(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]]:
@@ -125,13 +130,13 @@ def _converted(graph: Graph) -> Any:
     layout = ov.preprocess.PrePostProcessor(model)
     for i, name in enumerate(graph.inputs):
         model.inputs[i].get_tensor().set_names({name})
-        layout.input(i).tensor().set_element_type(ov.Type.f32)
+        layout.input(i).tensor().set_element_type(ov.Type.u8 if name == "levels" else ov.Type.f32)
         if is_picture(name, examples[i].shape):
             layout.input(i).tensor().set_layout(ov.Layout("NHWC"))
             layout.input(i).model().set_layout(ov.Layout("NCHW"))
     for i, name in enumerate(graph.outputs):
-        layout.output(i).tensor().set_element_type(ov.Type.f32)
-        if name == "image":
+        layout.output(i).tensor().set_element_type(ov.Type.u8 if name == "levels" else ov.Type.f32)
+        if name in PICTURES:
             layout.output(i).model().set_layout(ov.Layout("NCHW"))
             layout.output(i).tensor().set_layout(ov.Layout("NHWC"))
     return layout.build()
@@ -139,7 +144,7 @@ def _converted(graph: Graph) -> Any:
 
 def is_picture(name: str, shape: torch.Size | tuple[int, ...]) -> bool:
     """Whether an input is one whose memory is channels last."""
-    return name == "image" or (name == "hint" and shape[1] == 3)
+    return name in PICTURES or (name == "hint" and shape[1] == 3)
 
 
 def send_out(order: Order) -> None:

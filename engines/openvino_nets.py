@@ -1,18 +1,51 @@
-"""The denoiser and ControlNets as OpenVINO runs them: a batch is one row after the other."""
+"""Networks as OpenVINO runs them: a batch is one row after the other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from engines.base import NetSpec
+from engines.base import Finished, NetSpec
 from engines.given import Ahead, Deep, ImagePrompt, Known
 
 if TYPE_CHECKING:
     from engines.openvino import Program
+
+
+class OpenvinoEncode:
+    """Implements engines.base.Net."""
+
+    def __init__(self, program: Program, of_bytes: Program | None, spec: NetSpec) -> None:
+        """`of_bytes`: the same with bytes for numbers."""
+        self._program, self._of_bytes, self.spec = program, of_bytes, spec
+        self.takes_bytes = of_bytes is not None
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        if x.dtype is not torch.uint8:
+            return self._program(x)[0]
+        assert self._of_bytes is not None, "this encoder takes numbers alone"
+        return self._of_bytes(x)[0]
+
+
+class OpenvinoDecode:
+    """Implements engines.base.Net."""
+
+    def __init__(self, program: Program, spec: NetSpec) -> None:
+        self._program, self.spec = program, spec
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        found = self.finished(x)
+        # Where a sum is infinite or none, this library's maximum makes numbers of it: nobody would see it any more.
+        return found.image if found.good else torch.full_like(found.image, math.nan)
+
+    def finished(self, x: Tensor, /) -> Finished:
+        """Bytes and check come out of the network with the picture, made by all cores while it lies in their caches."""
+        image, levels, total = self._program(x)
+        return Finished(image, levels[0].permute(1, 2, 0), math.isfinite(float(total)))
 
 
 class OpenvinoUNet:

@@ -7,15 +7,27 @@ import math
 import torch
 from torch import Tensor
 
+from engines.base import Finished
 from pipelines.kernels import kernel
+from pipelines.prepare import in_numbers
 from pipelines.state import StreamState
 
 
-def guard(image: Tensor, source: Tensor, state: StreamState) -> Tensor:
+def guard(image: Tensor, source: Tensor, state: StreamState, ready: Finished | None = None) -> Tensor:
     """`image` if it is finite, else the last good one, else the fitted input; fp32 [1, 3, H, W], clamped to [-1, 1].
 
-    The result is `state.picture` itself. One sum decides, on the device: NaN and infinity survive addition.
+    One sum decides, on the device: NaN and infinity survive addition. `ready`:
+    that is done already; then `source` may be uint8, 0..255, and the state's picture takes the memory of `image`.
     """
+    if ready is not None and ready.good:
+        state.picture.set_(ready.image)  # type: ignore[call-overload]
+        for flag in (state.painted, state.unbroken):
+            if not flag:
+                flag.fill_(True)
+        return ready.image
+    if ready is not None:
+        image = torch.full_like(image, math.nan)  # it is held to its range, where infinity is not seen any more
+        source = in_numbers(source)
     _hold(image, source, state.picture, state.painted, state.unbroken, state.held)
     return state.picture
 

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from engines.base import Nets
 from pipelines.control import controlled, prepare_hints
+from pipelines.develop import develop, sees_bytes
 from pipelines.guard import guard
 from pipelines.guidance import guided
 from pipelines.knobs import Knobs
 from pipelines.past import begin, coloured, glance, noises, recall, refreshed, remember, steadied
 from pipelines.prepare import finish, prepare, to_bytes
-from pipelines.sampling import SAMPLERS
+from pipelines.sampling import SAMPLERS, noised
 from pipelines.stages import Hand, at_once
 from pipelines.state import StreamState
 
@@ -27,7 +28,7 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Han
     `hand` hands on ends a stage: on a card the stages of successive frames run beside each other.
     """
     mode = params.mode
-    source = prepare(frame, mode.size, mode.fit)  # [1, 3, H, W] in [-1, 1]
+    source = prepare(frame, mode.size, mode.fit, sees_bytes(params, nets))  # [1, 3, H, W] in [-1, 1], or bytes
     if mode.work == "bypass":
         return to_bytes(source)
     latent = glance(source, params, nets)  # [1, C, h, w]
@@ -36,14 +37,15 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Han
     past = recall(source, params, state)
     noise = noises(past, params, state)
     x0 = begin(source, latent, past, params, state, nets)
-    x = params.start_alpha * x0 + params.start_sigma * noise[0]
+    x = noised(x0, noise[0], params.start_alpha, params.start_sigma)
     hints = prepare_hints(frame, source, past, params, state, nets)
     model = guided(controlled(nets, hints, params, state), x0, params)  # x, i -> x0, eps
     x0 = remember(SAMPLERS[mode.sampler](model, x, params.levels, noise), params, state)
 
     x0, source, numbers = hand(x0, source, params.numbers)
     params = params.over(numbers)
-    image = coloured(nets.decode(x0), source, past, params, state)
-    image = steadied(guard(image, source, state), source, past, params, state)
+    image, ready = develop(x0, params, nets)
+    image = coloured(image, source, past, params, state)
+    image = steadied(guard(image, source, state, ready), source, past, params, state)
     image = refreshed(image, source, past, params, state)
-    return finish(image, source, params.mix)
+    return finish(image, source, params.mix, ready)

@@ -65,6 +65,11 @@ class Mode(NamedTuple):
         return self.temporal.looks_back or any(unit.looks_back for unit in self.units)
 
     @property
+    def plain(self) -> bool:
+        """Whether nothing looks at the input but the encoder, and nothing changes the picture after the decoder."""
+        return self.work != "bypass" and not self.units and not self.temporal.looks_back and not self.temporal.colours
+
+    @property
     def follows(self) -> bool:
         """Whether it needs the input's flow."""
         return self.temporal.follows or self.moves_pictures
@@ -73,6 +78,15 @@ class Mode(NamedTuple):
     def moves_pictures(self) -> bool:
         """Whether it needs to know where the flow can be believed."""
         return self.temporal.moves_pictures or any(unit.follow for unit in self.units)
+
+
+class Traits(NamedTuple):
+    """What a mode's properties say, computed once a frame: after a network each call costs a hundred times more."""
+
+    plain: bool
+    """Whether nothing looks at the input but the encoder, nothing changes the picture after the decoder, and the host
+    may look at numbers."""
+    looks_back: bool
 
 
 class Knobs:
@@ -106,6 +120,16 @@ class Knobs:
         self.drawn: tuple[int, int, float, int] = (-1, -1, 0.0, 0)
         """What `noise` was drawn from: seed, seed2, seed_mix, and how many."""
 
+    @property
+    def mode(self) -> Mode:
+        """The next frame's."""
+        return self._mode_now
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._mode_now = mode
+        self.traits = Traits(mode.plain, mode.looks_back)
+
     def _make_numbers(self, device: torch.device) -> None:
         """One buffer for all numbers: a change is one copy."""
         rows = len(Levels._fields)
@@ -132,6 +156,13 @@ class Knobs:
             return self
         knobs = copy.copy(self)
         knobs._name(numbers)
+        return knobs
+
+    def recorded(self) -> Knobs:
+        """For a frame that is recorded: what the host knows now is not asked, and nothing is left to it."""
+        knobs = copy.copy(self)
+        knobs.foreknown = self.foreknown.promised()
+        knobs.traits = self.traits._replace(plain=False)
         return knobs
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:

@@ -43,8 +43,9 @@ class Past(NamedTuple):
 
 def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     """The past as seen from `source`, [1, 3, H, W] in [-1, 1], which becomes the past of the next frame."""
-    if not knobs.mode.looks_back:
-        return Past(source, source, state.nothing, state.nothing, source[:0], source[:0], source[:0])
+    if not knobs.traits.looks_back:
+        empty = source[:0]
+        return Past(source, source, state.nothing, state.nothing, empty, empty, empty)
     cut = state.cut(source, knobs.cut_sensitivity)
     good, next_to = state.unbroken & ~cut, state.followed & ~cut
     picture = torch.where(good, state.picture, source)
@@ -100,7 +101,7 @@ def begin(source: Tensor, latent: Tensor, past: Past, knobs: Knobs, state: Strea
 
 def remember(x0: Tensor, knobs: Knobs, state: StreamState) -> Tensor:
     """x0, [1, C, h, w], kept for the next frame's feedback."""
-    if knobs.mode.looks_back:
+    if knobs.traits.looks_back:
         state.latent.copy_(x0)
     return x0
 

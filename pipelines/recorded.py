@@ -5,7 +5,6 @@ The copies let the stage before begin with the next frame while this one is stil
 
 from __future__ import annotations
 
-import copy
 import sys
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -86,9 +85,7 @@ class Recorder:
         try:
             begin(None)
             memory = still(state)
-            promised = copy.copy(knobs)
-            promised.foreknown = knobs.foreknown.promised()
-            picture = step(frame, still(promised), memory, nets, hand)
+            picture = step(frame, still(knobs.recorded()), memory, nets, hand)
             numbers = memory.numbers()
         except BaseException:
             recording.__exit__(*sys.exc_info())

@@ -76,8 +76,7 @@ class Rehearsal:
             frame, knobs, state = twin((job.frame, job.knobs, job.state))
             for part in knobs.foreknown.parts(knobs, job.nets):
                 knobs.foreknown.compute(part, knobs, job.nets)
-            knobs.foreknown = knobs.foreknown.promised()
-            step(frame, knobs, state, job.nets)
+            step(frame, knobs.recorded(), state, job.nets)
         self._stream.mark().wait()
         return Recorded(job.parts, *self._recorder(job.frame, job.knobs, job.state, job.nets))
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipelines.image import ImageKnobs
-from pipelines.knobs import Knobs, Mode
+from pipelines.knobs import Knobs, Mode, Traits
 from pipelines.state import StreamState
 from pipelines.units import UnitKnobs
 
@@ -31,7 +31,7 @@ class _Still:
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name.startswith("__") or name in CONSTANT or isinstance(value, Mode) or _is_method(self, value):
+        if name.startswith("__") or name in CONSTANT or isinstance(value, (Mode, Traits)) or _is_method(self, value):
             return value
         what = f"{type(self).__name__.removeprefix('Still')}.{name}"
         if name.startswith("_host"):

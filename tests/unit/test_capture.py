@@ -6,7 +6,6 @@ replay would show the old value.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,9 +43,7 @@ def frame(seed: int, shape: tuple[int, ...] = (80, 100, 4)) -> torch.Tensor:
 
 def handed(knobs: Knobs) -> Knobs:
     """As a recorder hands them to a frame."""
-    mine = copy.copy(knobs)
-    mine.foreknown = knobs.foreknown.promised()
-    return still(mine)
+    return still(knobs.recorded())
 
 
 def run(stream: DiffusionStream, pixels: torch.Tensor, params: Params) -> torch.Tensor:

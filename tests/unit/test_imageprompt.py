@@ -139,7 +139,7 @@ def test_a_captured_frame_follows_scale_and_picture(form, make):
     pixels = torch.from_numpy(FRAME.copy())
     tape = Tape()
     with tape:
-        captured = step(pixels, stream.knobs, stream.state, stream.nets)
+        captured = step(pixels, stream.knobs.recorded(), stream.state, stream.nets)
     first = captured.clone()
     stream.knobs.turn(Params(**{**values, "ip_scale": 0.3}), pixels.shape)
     tape.play()

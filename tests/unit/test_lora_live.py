@@ -349,7 +349,7 @@ def test_a_captured_frame_shows_a_weight_that_moves_without_a_new_capture(make):
     tape = Tape()
     with torch.inference_mode():
         with tape:
-            captured = step(pixels, stream.knobs, stream.state, stream.nets)
+            captured = step(pixels, stream.knobs.recorded(), stream.state, stream.nets)
         first = captured.clone()
         for weights in ((0.3, 0.0), (0.3, -0.7), (0.0, 0.0), (1.0, 0.0)):
             stream.loras.choose(dict(zip(("ink", "mute"), weights, strict=True)), {})

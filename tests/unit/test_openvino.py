@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from engines import openvino_build
-from engines.base import Build
+from engines.base import Build, finisher, takes_bytes
 from engines.cache import EngineCache
 from engines.eager import EagerEngine
 from engines.errors import ModelError
 from engines.openvino_device import installed, openvino
 from engines.registry import Registry
 from pipelines.params import Params
+from pipelines.prepare import to_bytes
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import register, write_controlnet
 
@@ -57,6 +58,26 @@ def painted(nets, params, frames=1):
         return stream.state.picture.clone()
     finally:
         stream.close()
+
+
+def test_bytes_go_in_and_come_out_as_numbers_do(engine, model_folder):
+    nets = engine.load(model_folder("sd15"), build())
+    levels = torch.from_numpy(FRAME).permute(2, 0, 1)[None]
+    latent = nets.encode(levels / 127.5 - 1.0)
+    assert takes_bytes(nets.encode)
+    assert (nets.encode(levels) - latent).abs().max() < CLOSE
+    finished = finisher(nets.decode)
+    assert finished is not None
+    image, made, good = finished(3.0 * latent)
+    assert good
+    assert image.abs().max() <= 1.0
+    assert made.shape == (SIDE, SIDE, 3)
+    assert (made.int() - to_bytes(image).int()).abs().max() <= 1
+    assert made.float().std() > 1
+    for bad in (float("nan"), float("inf")):
+        latent[0, 0, 1, 1] = bad
+        assert not finished(latent).good
+        assert not nets.decode(latent).isfinite().any()
 
 
 WAYS = [

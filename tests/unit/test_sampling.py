@@ -12,7 +12,7 @@ from diffusers.schedulers.scheduling_tcd import TCDScheduler
 
 from engines.errors import ModelError
 from pipelines.sampling import SAMPLERS, draws, split
-from pipelines.schedule import MAX_STEPS, NoiseSchedule
+from pipelines.schedule import MAX_STEPS, Levels, NoiseSchedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in diffusers' Euler
 
@@ -54,7 +54,8 @@ def walk_theirs(name, prediction, steps, noise, start, eta, monkeypatch, **extra
 
 def walk_ours(name, prediction, steps, noise, start, eta, **extra):
     schedule = NoiseSchedule.from_config({**CONFIG, "prediction_type": prediction, **extra})
-    levels = schedule.levels(name, steps, 1.0, eta)
+    numbers = schedule.levels(name, steps, 1.0, eta)
+    levels = Levels(*(torch.tensor(row).unbind() for row in numbers))
 
     def model(x, i):
         return split(net(x, levels.t[i]), x, levels.alpha[i], levels.sigma[i], prediction)
