@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 from bridge.clock import now_ns
 from bridge.drivers import Source
-from bridge.errors import DriverError, SourceEnded
+from bridge.errors import DriverError, SourceEnded, WireError
 from bridge.frame import Frame
 from bridge.metrics import Metrics
 from bridge.preview import PreviewHub
 from bridge.ring import RingWriter
 from bridge.slot import LatestSlot
+from bridge.trouble import Trouble
 from bridge.turn import Turn
 from pipelines.params import Params, pack
 
@@ -37,6 +38,7 @@ class SourceThread:
         self._source = source
         self._metrics = metrics
         self._preview = preview
+        self._trouble = Trouble(metrics)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ll-source", daemon=True)
 
@@ -53,7 +55,7 @@ class SourceThread:
             log.warning("the source does not let go; left behind")
 
     def _run(self) -> None:
-        tries, said = 0, ""
+        tries = 0
         while getattr(self._source, "plays_once", False) and not self.ready.wait(READ_S) and not self._stop.is_set():
             pass
         while not self._stop.is_set():
@@ -62,7 +64,8 @@ class SourceThread:
                 self._metrics.gauge("source", self._source.describe())
                 while not self._stop.is_set():
                     if self._read():
-                        tries, said = 0, ""
+                        tries = 0
+                        self._trouble.over()
             except SourceEnded:
                 log.info("the source has ended")
                 self.ended.set()
@@ -70,10 +73,8 @@ class SourceThread:
             except DriverError as error:
                 self._metrics.count("source.errors")
                 self._metrics.gauge("source", str(error))
-                self._metrics.gauge("error", str(error))
-                if str(error) != said:
+                if self._trouble.say(str(error)):
                     log.warning("%s", error)
-                    said = str(error)
                 self._stop.wait(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
                 tries += 1
             finally:
@@ -115,6 +116,7 @@ class Feeder:
         self._snapshot = snapshot
         self._fed = fed
         self._metrics = metrics
+        self._trouble = Trouble(metrics)
         self._once = once
         self._feeding = feeding
         self.newest_seq = -1
@@ -154,10 +156,11 @@ class Feeder:
         self._feeding(stamped, params)
         try:
             self._ring.write(stamped, pack(params))
-        except ValueError as error:
+        except (ValueError, WireError) as error:
             self._metrics.count("source.rejected")
-            self._metrics.gauge("error", str(error))
+            self._trouble.say(str(error))
             return
+        self._trouble.over()
         self._last, self._version, self.newest_seq = frame, params.version, frame.seq
         self._metrics.count("source.fed")
         self._fed(params)

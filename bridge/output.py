@@ -13,6 +13,7 @@ from bridge.frame import Frame
 from bridge.metrics import Metrics
 from bridge.pacing import Grid
 from bridge.slot import LatestSlot
+from bridge.trouble import Trouble
 
 log = logging.getLogger("livelatent.sink")
 
@@ -32,6 +33,7 @@ class SinkThread:
         self._sink = sink
         self._output = output
         self._metrics = metrics
+        self._trouble = Trouble(metrics)
         self.painted_only: bool = getattr(sink, "painted_only", False)
         self._last: Frame | None = None
         self._offered: Frame | None = None
@@ -60,7 +62,7 @@ class SinkThread:
             self._metrics.count(f"output.{self.name}.skipped")
 
     def _run(self) -> None:
-        tries, said = 0, ""
+        tries = 0
         while not self._stop.is_set():
             began = now_ns()
             try:
@@ -68,10 +70,8 @@ class SinkThread:
                 self._write_all()
             except DriverError as error:
                 self._metrics.count("sink.errors")
-                self._metrics.gauge("error", f"sink {self.name}: {error}")
-                if str(error) != said:
+                if self._trouble.say(f"sink {self.name}: {error}"):
                     log.warning("sink %s: %s", self.name, error)
-                    said = str(error)
                 tries = 0 if now_ns() - began > 10 * NS else tries + 1
                 self.idle.set()
                 self._stop.wait(PAUSES_S[min(tries, len(PAUSES_S)) - 1])
@@ -125,6 +125,7 @@ class SinkThread:
     def _write(self, frame: Frame) -> None:
         try:
             self._sink.write(frame)
+            self._trouble.over()
             self._output.shown(frame)
             self.tap(frame)
         finally:

@@ -18,6 +18,7 @@ from bridge.frame import MAX_PIXELS, Frame
 from bridge.metrics import Renamed
 from bridge.preview import PreviewHub
 from bridge.ring import RingWriter
+from bridge.trouble import Trouble
 from pipelines.spec import IMAGE
 
 WAIT_S = 0.2
@@ -40,6 +41,7 @@ class OwnFeed:
         alone = Context(context.config, self.metrics, PreviewHub(), context.main_tasks)
         self._source = SourceThread(make_source(text, alone), self.metrics, alone.preview)
         self._ring = RingWriter.create(MAX_PIXELS * 4)
+        self._trouble = Trouble(self.metrics)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"ll-own-{number}", daemon=True)
 
@@ -84,7 +86,9 @@ class OwnFeed:
             self._ring.write(Frame(frame.pixels, frame.seq, stamps, frame.media_ns))
         except (ValueError, WireError) as error:
             self.metrics.count("source.rejected")
-            self.metrics.gauge("error", str(error))
+            self._trouble.say(str(error))
+        else:
+            self._trouble.over()
 
 
 class OwnFeeds:
