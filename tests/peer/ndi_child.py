@@ -3,7 +3,7 @@ or `watch NAME SECONDS`.
 
 A sender's pictures are black with a red top left corner; their blue counts up. It prints when it began, and every
 second how many pictures it has sent. A receiver prints what it saw as JSON; one that watches does so through the frame
-synchroniser, which misses nothing, and has crashed in 1 of 15 runs while it began.
+synchroniser, which misses nothing. Either has crashed in 1 of 20 runs while it connected.
 """
 
 from __future__ import annotations

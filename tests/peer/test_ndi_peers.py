@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from support.ndi import Spawn, answer, ndi_alone, needs_ndi, spawn  # noqa: F401
+from support.ndi import Spawn, heard, ndi_alone, needs_ndi, spawn  # noqa: F401
 
 from bridge import ndi
 from bridge.clock import now_ns
@@ -94,16 +94,15 @@ def test_a_sender_that_is_killed_is_followed_into_another_size(spawn: Spawn, sou
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_what_our_sink_sends_is_what_others_see(spawn: Spawn, sink: Sink, channels: int) -> None:  # noqa: F811
-    child = spawn("receive", NAME, 1.0)
-    stop, pixels = threading.Event(), corner(96, 128, channels)
+    pixels, numbers = corner(96, 128, channels), itertools.count()
     if channels == 1:
         pixels[:] = 128
-    for n in range(2000):
-        sink.write(Frame(pixels, n, Stamps(now_ns())))
-        if stop.wait(1 / 60) or child.poll() is not None:
-            break
-    seen = answer(child)
-    assert isinstance(seen, list)
+
+    def send() -> None:
+        sink.write(Frame(pixels, next(numbers), Stamps(now_ns())))
+        time.sleep(1 / 60)
+
+    seen = heard(spawn, "receive", NAME, 1.0, meanwhile=send)
     assert len(seen) >= 5
     width, height, fourcc, top_left, bottom_right = seen[-1]
     assert (width, height, fourcc) == (128, 96, "RGBA" if channels == 4 else "RGBX")
