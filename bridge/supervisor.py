@@ -27,6 +27,8 @@ from pipelines.spec import StreamSpec
 log = logging.getLogger("livelatent.supervisor")
 
 TICK_S = 0.1
+ALONE = 8
+"""So many times longer a painter may be silent, or at one frame, while there is no warm standby."""
 DUMP_S = 0.1
 """How long a stalled worker gets to write its stacks before it is killed."""
 SILENT_S = {State.STARTING: 60.0, State.WARM: 5.0, State.LEAVING: 2.0, State.ACTIVE: 5.0, State.DEAD: 5.0}
@@ -171,7 +173,9 @@ class Supervisor:
         for child in list(self._children):
             silent = child.unheard_s(at)
             if child is self._active:
-                if why := child.stalled(at, self._config.stall_s):
+                # With none to take over, a start would take longer than what only waits for its turn at a processor.
+                limit_s = self._config.stall_s * (1 if self.standby_pid is not None else ALONE)
+                if why := child.stalled(at, limit_s):
                     self._replace(child, why)
             elif silent > SILENT_S[child.state]:
                 log.error("worker %d (%s) has been silent for %.0f s", child.pid, child.state.value, silent)

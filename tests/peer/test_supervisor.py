@@ -120,6 +120,27 @@ def test_a_stopped_painter_is_replaced_after_a_second_of_silence(strict: Stage) 
     strict.until(lambda: strict.state() == "running")
 
 
+def test_a_slow_painter_whom_nobody_could_follow_is_waited_for() -> None:
+    """A start on a machine so busy takes longer than what it waits for, and shows nothing meanwhile."""
+    stage = Stage(standby=False)
+    try:
+        stage.start(stage.spec())
+        stage.until(lambda: len(stage.pictures) > 5)
+        painter = stage.supervisor.active_pid
+        assert painter is not None
+        os.kill(painter, signal.SIGSTOP)
+        time.sleep(2.0)
+        os.kill(painter, signal.SIGCONT)
+        shown = len(stage.pictures)
+        stage.until(lambda: len(stage.pictures) > shown + 5)
+        assert stage.supervisor.active_pid == painter
+        assert stage.metrics.get("worker.stalls") == 0
+        os.kill(painter, signal.SIGSTOP)
+        stage.until(lambda: stage.supervisor.active_pid not in (None, painter))
+    finally:
+        stage.close()
+
+
 def test_a_painter_that_hangs_in_a_frame_says_where(strict: Stage, caplog: pytest.LogCaptureFixture) -> None:
     strict.start(strict.spec(stall_after=10))
     strict.until(lambda: strict.metrics.get("worker.stalls") >= 1)
