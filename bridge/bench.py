@@ -95,6 +95,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the random moments")
     parser.add_argument("--size", type=int, default=0, help="pixels a side; 512 for bridge, else the model's 256")
     parser.add_argument("--fps", type=int, default=60, help="of the source")
+    parser.add_argument("--drawn", action="store_true", help="for loop: the scene is drawn beforehand, not meanwhile")
+    parser.add_argument("--bare", action="store_true", help="for loop: the networks alone, too, turn by turn")
     parser.add_argument("--model", default=defaults.model)
     parser.add_argument(
         "--engine",

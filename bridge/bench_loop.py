@@ -8,12 +8,14 @@ import itertools
 import os
 import random
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from bridge.app import SWITCH_S, App
+from bridge.bench_bare import ROUNDS, Bare, Round
 from bridge.clock import MS, now_ns
 from bridge.config import Config, OscConfig, WebConfig, WorkerConfig
 from bridge.context import Context
@@ -23,6 +25,8 @@ from bridge.load_config import parse_value
 from bridge.metrics import Metrics
 
 Figures = dict[str, float | str]
+DRAWN_S = 2
+"""Of the scene, with --drawn."""
 
 
 class Recording(Metrics):
@@ -86,7 +90,7 @@ def _config(args: argparse.Namespace, **more: Any) -> Config:
         ),
         "web": WebConfig(enabled=False),
         "osc": OscConfig(port=0),
-        "source": f"scene?size={args.size}x{args.size}&fps={args.fps}&pixels=rgba",
+        "source": f"scene?size={args.size}x{args.size}&fps={args.fps}&pixels=rgba&drawn={DRAWN_S if args.drawn else 0}",
     }
     return Config(**{**values, **more})
 
@@ -136,21 +140,34 @@ def bridge(args: argparse.Namespace) -> Figures:
 
 
 def loop(args: argparse.Namespace) -> Figures:
-    """The whole loop with a model: frames per second, and latency against the frame time."""
-    seconds = args.seconds
-    took: list[float] = []
+    """The whole loop with a model: frames per second, latency against the frame time; with --bare, turn by turn with
+    its networks alone, which run in this process while the loop pauses."""
+    bare = Bare(args) if args.bare else None
+    rounds: list[Round] = []
 
     def until(app: App, metrics: Recording) -> None:
         # The standby's start takes a processor for some seconds; a show is long, so it is waited for.
         _wait(lambda: app.supervisor.standby_pid is not None, 120.0, app)
-        metrics.values.clear()
-        began = time.monotonic()
-        time.sleep(seconds)
-        took.append(time.monotonic() - began)
+        count = ROUNDS if bare else 1
+        for _ in range(count):
+            metrics.values = {}
+            began = time.monotonic()
+            time.sleep(args.seconds / count)
+            took, values = time.monotonic() - began, {name: list(kept) for name, kept in metrics.values.items()}
+            rounds.append(Round(took, values, bare.beside(app) if bare else 0.0))
 
-    metrics = _run(_config(args), until)
-    frame, latency = metrics.values["frame"], metrics.values["latency"]
-    fps = len(frame) / took[0]
+    try:
+        _run(_config(args), until)
+    finally:
+        if bare:
+            bare.close()
+    frame, latency = ([value for each in rounds for value in each.values[name]] for name in ("frame", "latency"))
+    fps = len(frame) / sum(each.took for each in rounds)
+    more: Figures = {}
+    if bare:
+        more["bare networks ms"] = statistics.median(each.bare_ms for each in rounds)
+        more["loop over networks %"] = 100 * statistics.median(each.over() for each in rounds)
+        more["worker over networks %"] = 100 * statistics.median(each.worker_over() for each in rounds)
     return {
         "frames/s": fps,
         "worker p50 ms": percentile(frame, 50),
@@ -158,6 +175,7 @@ def loop(args: argparse.Namespace) -> Figures:
         "latency p50 ms": percentile(latency, 50),
         "latency p99 ms": percentile(latency, 99),
         "latency p50 in frame times": percentile(latency, 50) * fps / 1000,
+        **more,
     }
 
 

@@ -102,7 +102,8 @@ class UNet(Protocol):
         guidance scale as an input. residuals: a ControlNet's, down blocks first, the middle block's last.
         image: what an ImageAdapter of the same model made of a picture; only given where the engine loads those.
         deep: only given where `Nets.outer` is; what is not fresh needs only as many residuals as that says.
-        One that `ahead_of` knows also takes `known`, by name: what that gave for this step and these prompts.
+        One that `ahead_of` knows also takes `known`, by name: what that gave for this step and these prompts. One that
+        `blends` takes a Blend, so, too.
         """
         ...
 

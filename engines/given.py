@@ -75,6 +75,25 @@ def ahead_of(net: object) -> Ahead | None:
     return found
 
 
+class Blend(NamedTuple):
+    """The weighted sums before and behind a denoiser, made in it: it is run on `takes_x` x + `takes_noise` noise, and
+    gives `gives_x` x + `gives_noise` noise + `gives_said` what it says of that."""
+
+    noise: Tensor
+    """fp32, as x."""
+    takes_x: Tensor
+    """This and all others fp32 [1]."""
+    takes_noise: Tensor
+    gives_x: Tensor
+    gives_noise: Tensor
+    gives_said: Tensor
+
+
+def blends(net: object) -> bool:
+    """Whether a denoiser takes `blend`, a Blend, by name; with a batch of one."""
+    return bool(getattr(net, "blends", False))
+
+
 class Outer(NamedTuple):
     """A denoiser's outermost level, which can be computed without those below it."""
 

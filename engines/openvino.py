@@ -21,20 +21,21 @@ from engines.cache import EngineCache, Entry, name_of, weights_of
 from engines.eager import load_text, sentences, unet_spec
 from engines.errors import ModelError
 from engines.given import Ahead, Outer
-from engines.openvino_build import PICTURES, Order, carry_out, is_picture, send_out
+from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.openvino_nets import OpenvinoControlNet, OpenvinoDecode, OpenvinoEncode, OpenvinoUNet
 from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
 
-FORMAT = 4
+FORMAT = 5
 """Of what is in the cache: another number for other graphs."""
 CPU = torch.device("cpu")
 
 
 class Program:
-    """A compiled network, its tensors read and written where they lie: `levels` uint8, all others fp32."""
+    """A compiled network, its tensors read and written where they lie: `levels` uint8, all others fp32. Pictures lie
+    channels last: an `image` is [1, C, H, W] to whoever sees it, `levels` come out as [1, H, W, C]."""
 
     def __init__(self, compiled: Any, entry: Entry) -> None:
         notes, self._memory = entry.notes, entry.content
@@ -47,10 +48,12 @@ class Program:
             is_picture(name, (1, shape[-1])) for name, shape in zip(notes["inputs"], self._shapes, strict=True)
         ]
         self._made = [
-            (tuple(port.shape), _type(name), name in PICTURES)
+            (tuple(port.shape), _type(name), name == "image")
             for port, name in zip(compiled.outputs, notes["outputs"], strict=True)
         ]
         self._held: list[Tensor] = [torch.empty(0)] * len(self._shapes)
+        self._given: list[tuple[Tensor | None, int]] = [(None, 0)] * len(self._shapes)
+        """The tensors that were given last and are read where they lie, and where."""
         self._zeros: dict[tuple[int, ...], Tensor] = {}
         self._lock = threading.Lock()
 
@@ -65,13 +68,17 @@ class Program:
             self._request.infer()
         return [out.permute(0, 3, 1, 2) if last else out for out, (_, _, last) in zip(outputs, self._made, strict=True)]
 
-    def _put(self, i: int, x: Tensor) -> None:
-        x = x.permute(0, 2, 3, 1) if self._last[i] else x
-        x = x.to(self._types[i]).expand(self._shapes[i]).contiguous()
+    def _put(self, i: int, given: Tensor) -> None:
         # what was given last is held on to, so that the same address is the same memory
+        before, at = self._given[i]
+        if given is before and given.data_ptr() == at:
+            return
+        x = given.permute(0, 2, 3, 1) if self._last[i] else given
+        x = x.to(self._types[i]).expand(self._shapes[i]).contiguous()
         if x.data_ptr() != self._held[i].data_ptr():
             self._request.set_input_tensor(i, self._tensor(x.numpy(), shared_memory=True))
             self._held[i] = x
+        self._given[i] = (given, x.data_ptr()) if x.data_ptr() == given.data_ptr() else (None, 0)
 
     def _zero(self, shape: tuple[int, ...]) -> Tensor:
         if shape not in self._zeros:

@@ -24,7 +24,7 @@ from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
 from engines.given import Ahead
-from engines.graphs import Graph, codec_graphs, control_graphs, deep_graphs, foreseen, pixel_graphs
+from engines.graphs import Graph, blended, codec_graphs, control_graphs, deep_graphs, foreseen, pixel_graphs
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
 from engines.weights import check_folder
@@ -82,7 +82,7 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
         "wide": bool(found.vae.config.get("force_upcast", False)),
     }
     ahead = foreseen(found)
-    unet = deep_graphs(found, _cond(order), ahead)
+    unet = {part: blended(graph) for part, graph in deep_graphs(found, _cond(order), ahead).items()}
     size = order.build.height, order.build.width
     graphs = {**unet, **codec_graphs(found, size, folded=True), **pixel_graphs(found, size)}
     graphs["decode"] = graphs.pop("finish")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engines.base import Finished, NetSpec
-from engines.given import Ahead, Deep, ImagePrompt, Known
+from engines.given import Ahead, Blend, Deep, ImagePrompt, Known
 
 if TYPE_CHECKING:
     from engines.openvino import Program
@@ -45,11 +45,13 @@ class OpenvinoDecode:
     def finished(self, x: Tensor, /) -> Finished:
         """Bytes and check come out of the network with the picture, made by all cores while it lies in their caches."""
         image, levels, total = self._program(x)
-        return Finished(image, levels[0].permute(1, 2, 0), math.isfinite(float(total)))
+        return Finished(image, levels.squeeze(0), math.isfinite(float(total)))
 
 
 class OpenvinoUNet:
     """Implements engines.base.UNet."""
+
+    blends = True
 
     def __init__(
         self, program: Program, spec: NetSpec, guided: bool, outer: Program | None = None, ahead: Ahead | None = None
@@ -58,6 +60,8 @@ class OpenvinoUNet:
         self._program, self.spec, self._guided, self._outer = program, spec, guided, outer
         self.ahead = ahead
         self._off = torch.ones(1)
+        one, none = torch.ones(1), torch.zeros(1)
+        self._as_it_is = Blend(torch.zeros(spec.inputs[0].shape[1:])[None], one, none, none, none, one)
 
     def __call__(
         self,
@@ -69,14 +73,20 @@ class OpenvinoUNet:
         image: ImagePrompt | None = None,
         deep: Deep | None = None,
         known: Known | None = None,
+        blend: Blend | None = None,
     ) -> Tensor:
         assert image is None, "pictures as prompts are the eager engine's: this one loads no adapters"
         if self.ahead is not None:
             told = _told(known or self.ahead(t, cond, guidance))
         else:
             told = [t, *cond, *((self._off if guidance is None else guidance,) if self._guided else ())]
-        rows = [self._row(x[i : i + 1], _row(told, i), _row(residuals, i), deep, i) for i in range(x.shape[0])]
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+        sums = list(blend or self._as_it_is)
+        if x.shape[0] == 1:
+            return self._row(x, sums + told, list(residuals), deep, 0)
+        assert blend is None, "only one row is blended"
+        return torch.cat(
+            [self._row(x[i : i + 1], sums + _row(told, i), _row(residuals, i), deep, i) for i in range(x.shape[0])]
+        )
 
     def _row(self, x: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int) -> Tensor:
         """Row `i` of a batch."""

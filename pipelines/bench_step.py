@@ -36,18 +36,18 @@ def bench_step(
     height, width = stream.size if input_size is None else (input_size, input_size)
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     stream(pixels, params)
-    bare, whole = _networks(stream), _step(stream, pixels)
+    bare, whole = networks(stream), _step(stream, pixels)
     runs = (bare, whole, lambda: stream(pixels, params))
     turns = [_turn(runs, backwards=n % 2 == 1) for n in range(frames + 4)][4:]
-    networks, steps, calls = (statistics.median(t.wall for t in column) * 1e3 for column in zip(*turns, strict=True))
+    bares, steps, calls = (statistics.median(t.wall for t in column) * 1e3 for column in zip(*turns, strict=True))
     overhead = statistics.median(b.wall / a.wall for a, b, _ in turns) - 1.0
     processor = statistics.median(b.processor / a.processor for a, b, _ in turns) - 1.0
-    figures = {"networks": networks, "step": steps, "frame": calls, "overhead": overhead, "processor": processor}
+    figures = {"networks": bares, "step": steps, "frame": calls, "overhead": overhead, "processor": processor}
     return {**figures, "frames": float(frames)}
 
 
-def _networks(stream: DiffusionStream) -> Callable[[], None]:
-    """The networks' calls of this mode, and nothing else."""
+def networks(stream: DiffusionStream) -> Callable[[], None]:
+    """The networks' calls of the mode that `stream` painted in last, and nothing else."""
     nets, knobs, mode = stream.nets, stream.knobs, stream.knobs.mode
     image = stream.state.picture.clone(memory_format=torch.preserve_format)
     batch = 2 if mode.guidance == "full" else 1

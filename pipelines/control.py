@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engines.base import HintNet, Nets
+from engines.given import Blend
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
 from pipelines.past import Past, moved_along
@@ -25,7 +26,7 @@ from pipelines.state import StreamState
 from pipelines.units import UnitMode
 
 Denoise = Callable[..., Tensor]
-"""(x, i, cond, guidance=None) to what the UNet says at step i; see engines.base.UNet."""
+"""(x, i, cond, guidance=None, blend=None) to what the UNet says at step i; see engines.base.UNet."""
 
 
 class Hint(NamedTuple):
@@ -66,7 +67,9 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamSta
     """
     mode = knobs.mode
 
-    def denoise(x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None) -> Tensor:
+    def denoise(
+        x: Tensor, i: int, cond: Sequence[Tensor], guidance: Tensor | None = None, blend: Blend | None = None
+    ) -> Tensor:
         t: Tensor = knobs.levels.t[i]
         total: tuple[Tensor, ...] = ()
         with nets.aside() if nets.aside is not None and hints else nullcontext():
@@ -75,8 +78,10 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamSta
                     total = _sum(total, _residuals(nets, hint, x, i, cond, knobs))
         image = knobs.image.look(mode.image, x.shape[0])
         deep = state.deep.at(nets, mode.deep, i, x.shape[0])
-        known = knobs.foreknown.look(nets.unet, i, x, knobs)
-        return nets.unet(x, t, cond, guidance, total, image, deep, **known)
+        more = knobs.foreknown.look(nets.unet, i, x, knobs)
+        if blend is not None:
+            more["blend"] = blend
+        return nets.unet(x, t, cond, guidance, total, image, deep, **more)
 
     return denoise
 

@@ -9,13 +9,12 @@ from engines.base import Nets
 from pipelines.control import controlled, prepare_hints
 from pipelines.develop import develop, sees_bytes
 from pipelines.guard import guard
-from pipelines.guidance import guided
 from pipelines.knobs import Knobs
 from pipelines.past import begin, coloured, glance, noises, recall, refreshed, remember, steadied
 from pipelines.prepare import finish, prepare, to_bytes
-from pipelines.sampling import SAMPLERS, noised
 from pipelines.stages import Hand, at_once
 from pipelines.state import StreamState
+from pipelines.walk import walk
 
 
 @torch.inference_mode()
@@ -37,10 +36,9 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Han
     past = recall(source, params, state)
     noise = noises(past, params, state)
     x0 = begin(source, latent, past, params, state, nets)
-    x = noised(x0, noise[0], params.start_alpha, params.start_sigma)
     hints = prepare_hints(frame, source, past, params, state, nets)
-    model = guided(controlled(nets, hints, params, state), x0, params)  # x, i -> x0, eps
-    x0 = remember(SAMPLERS[mode.sampler](model, x, params.levels, noise), params, state)
+    denoise = controlled(nets, hints, params, state)
+    x0 = remember(walk(denoise, x0, noise, params, nets), params, state)
 
     x0, source, numbers = hand(x0, source, params.numbers)
     params = params.over(numbers)

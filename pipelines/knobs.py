@@ -19,6 +19,7 @@ from engines.fit import Fit
 from pipelines.foreknown import Facts, Foreknown
 from pipelines.image import ImageKnobs, ImageMode
 from pipelines.noise import SeedWalk
+from pipelines.onecall import one_call
 from pipelines.pace import WAITING
 from pipelines.params import GuidanceMode, Params
 from pipelines.sampling import draws
@@ -29,10 +30,12 @@ from pipelines.units import Turn, UnitKnobs, UnitMode
 DeepMode = Literal["off", "fresh", "kept"]
 """Every level computed and nothing kept; computed and kept; or taken from the last frame that was fresh."""
 Work = Literal["img2img", "txt2img", "bypass"]
+BLEND = ("takes_x", "takes_noise", "gives_x", "gives_noise", "gives_said")
 _SCALARS = (
     *("start_alpha", "start_sigma", "guidance", "delta", "mix"),
     *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_speed"),
     *("refresh_threshold", "refresh_max_age"),
+    *BLEND,
 )
 _SCALAR_ROWS = -(-len(_SCALARS) // MAX_STEPS)
 
@@ -70,6 +73,11 @@ class Mode(NamedTuple):
         return self.work != "bypass" and not self.units and not self.temporal.looks_back and not self.temporal.colours
 
     @property
+    def one_call(self) -> bool:
+        """See Traits. Control units ask for the noised latent, guidance for a second run, ddim for a second noise."""
+        return self.steps == 1 and self.guidance == "off" and self.sampler != "ddim" and not self.units
+
+    @property
     def follows(self) -> bool:
         """Whether it needs the input's flow."""
         return self.temporal.follows or self.moves_pictures
@@ -87,6 +95,8 @@ class Traits(NamedTuple):
     """Whether nothing looks at the input but the encoder, nothing changes the picture after the decoder, and the host
     may look at numbers."""
     looks_back: bool
+    one_call: bool
+    """Whether all that the walk does is weighted sums around one run of the denoiser: see pipelines.walk."""
 
 
 class Knobs:
@@ -128,7 +138,7 @@ class Knobs:
     @mode.setter
     def mode(self, mode: Mode) -> None:
         self._mode_now = mode
-        self.traits = Traits(mode.plain, mode.looks_back)
+        self.traits = Traits(mode.plain, mode.looks_back, mode.one_call)
 
     def _make_numbers(self, device: torch.device) -> None:
         """One buffer for all numbers: a change is one copy."""
@@ -149,6 +159,8 @@ class Knobs:
         self.colour_amount, self.cut_sensitivity = scalars["colour_amount"], scalars["cut_sensitivity"]
         self.noise_speed = scalars["noise_speed"]
         self.refresh_threshold, self.refresh_max_age = scalars["refresh_threshold"], scalars["refresh_max_age"]
+        self.blend = tuple(scalars[name].view(1) for name in BLEND)
+        """See engines.given.Blend."""
 
     def over(self, numbers: Tensor) -> Knobs:
         """These knobs, their scalars read from `numbers`, a copy of `self.numbers`."""
@@ -162,7 +174,7 @@ class Knobs:
         """For a frame that is recorded: what the host knows now is not asked, and nothing is left to it."""
         knobs = copy.copy(self)
         knobs.foreknown = self.foreknown.promised()
-        knobs.traits = self.traits._replace(plain=False)
+        knobs.traits = self.traits._replace(plain=False, one_call=False)
         return knobs
 
     def turn(self, params: Params, source: tuple[int, ...]) -> None:
@@ -238,6 +250,7 @@ class Knobs:
             *(params.feedback, params.smoothing, params.colour_amount, params.cut_sensitivity),
             1.0 if params.noise_mode == "frame" else params.noise_speed,
             *(params.refresh_threshold, params.refresh_max_age),
+            *(one_call(mode.sampler, levels, start, self.prediction) if mode.one_call else (0.0,) * len(BLEND)),
         )
         host = self._host.numpy()
         host[: len(levels), : mode.steps] = np.asarray(levels)

@@ -44,7 +44,7 @@ class Past(NamedTuple):
 def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     """The past as seen from `source`, [1, 3, H, W] in [-1, 1], which becomes the past of the next frame."""
     if not knobs.traits.looks_back:
-        empty = source[:0]
+        empty = state.empty
         return Past(source, source, state.nothing, state.nothing, empty, empty, empty)
     cut = state.cut(source, knobs.cut_sensitivity)
     good, next_to = state.unbroken & ~cut, state.followed & ~cut

@@ -20,10 +20,11 @@ def prepare(frame: Tensor, size: tuple[int, int], fit: Fit, as_bytes: bool = Fal
     """
     if frame.shape[2] == 4 and frame.device.type == "cpu":
         frame = _opaque(frame)
-    x = frame.permute(2, 0, 1)[None]
+    x = frame.permute(2, 0, 1).unsqueeze(0)
     if tuple(x.shape[2:]) != size:
         x = _resize(x, size, fit)
-    x = x[:, :3] if as_bytes else signed(x[:, :3])
+    x = x[:, :3] if x.shape[1] > 3 else x
+    x = x if as_bytes else signed(x)
     return x if x.shape[1] == 3 else x.expand(1, 3, *size).contiguous(memory_format=torch.channels_last)
 
 

@@ -31,6 +31,8 @@ class StreamState:
         self._device, self._latent = device, latent
         self.nothing = flag()
         """Always false."""
+        self.empty = torch.zeros(0, device=device)
+        """What nobody asks for."""
         self.picture = picture()
         """The last good painted picture: fp32 [1, 3, H, W] in [-1, 1]."""
         self.painted = flag()

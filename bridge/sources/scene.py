@@ -18,11 +18,14 @@ from bridge.drivers import DriverSpec
 from bridge.errors import ConfigError
 from bridge.frame import Frame, Pixels, Stamps
 from bridge.sources.art.world import World
-from bridge.sources.options import choice, fps, size, whole
+from bridge.sources.options import choice, fps, seconds, size, whole
 from bridge.sources.ticks import Ticks
 
 MIN_SIDE = 64
 """Smaller pictures are drawn at this size and scaled down."""
+MAX_DRAWN = 1 << 30
+"""Bytes of pictures that are drawn beforehand."""
+_CHANNELS = {"rgb": 3, "rgba": 4, "gray": 1}
 _FORMATS = {"rgba": cv2.COLOR_RGB2RGBA, "gray": cv2.COLOR_RGB2GRAY}
 
 
@@ -45,10 +48,11 @@ def draw(t: float, width: int, height: int, seed: int = 0) -> Pixels:
 
 
 class SceneSource:
-    """`scene[?size=512x512&fps=30&seed=0&rate=clock|max&pixels=rgb|rgba|gray]`.
+    """`scene[?size=512x512&fps=30&seed=0&rate=clock|max&pixels=rgb|rgba|gray&drawn=0]`.
 
     Picture n shows second n / fps. Live, pictures whose moment has passed are left out; with rate=max, or when every
-    frame is wanted, all are drawn, as fast as they are taken.
+    frame is wanted, all are drawn, as fast as they are taken. With `drawn`, so many seconds are drawn when it opens
+    and shown forth and back: networks on the same processor have it for themselves then.
     """
 
     def __init__(
@@ -58,19 +62,26 @@ class SceneSource:
         seed: int = 0,
         rate: str = "clock",
         pixels: str = "rgb",
+        drawn: float = 0.0,
         every_frame: bool = False,
     ) -> None:
+        """Raises ConfigError where what is drawn beforehand would take more than MAX_DRAWN bytes."""
         self.width, self.height = size
         self.fps, self.seed, self.pixels = fps, seed, pixels
         self._ticks = Ticks(fps, free=rate == "max" or every_frame)
         self._own_time = every_frame
+        self._drawn: list[Pixels] = []
+        self._seconds, self._count = drawn, round(drawn * fps)
+        if self._count * self.width * self.height * _CHANNELS[pixels] > MAX_DRAWN:
+            raise ConfigError(f"scene?drawn={drawn:g} would take more than {MAX_DRAWN >> 20} MiB: draw fewer seconds")
         self._seq = 0
 
     @classmethod
     def from_spec(cls, spec: DriverSpec, context: Context) -> SceneSource:
         options = spec.take(
-            size=size, fps=fps, seed=whole, rate=choice("clock", "max"), pixels=choice("rgb", "rgba", "gray")
-        )
+            size=size, fps=fps, seed=whole, rate=choice("clock", "max"), pixels=choice("rgb", "rgba", "gray"),
+            drawn=seconds,
+        )  # fmt: skip
         if spec.target:
             raise ConfigError(f"scene takes options only, for example scene?seed=2, not {spec.target!r}")
         params = context.config.params
@@ -79,22 +90,36 @@ class SceneSource:
 
     def open(self) -> None:
         draw(0.0, self.width, self.height, self.seed)
+        if len(self._drawn) < self._count:
+            self._drawn = [self._draw(tick) for tick in range(self._count)]
         self._ticks.restart()
 
     def read(self, timeout: float) -> Frame | None:
         tick = self._ticks.wait(timeout)
         if tick is None:
             return None
-        pixels = draw(tick / self.fps, self.width, self.height, self.seed)
-        if self.pixels != "rgb":
-            pixels = cv2.cvtColor(pixels, _FORMATS[self.pixels]).reshape(self.height, self.width, -1)
+        pixels = self._drawn[_to_and_fro(tick, self._count)] if self._drawn else self._draw(tick)
         media_ns = round(tick * NS / self.fps) if self._own_time else -1
         frame = Frame(pixels, self._seq, Stamps(captured=now_ns()), media_ns)
         self._seq += 1
         return frame
 
+    def _draw(self, tick: int) -> Pixels:
+        pixels = draw(tick / self.fps, self.width, self.height, self.seed)
+        if self.pixels == "rgb":
+            return pixels
+        found: Pixels = cv2.cvtColor(pixels, _FORMATS[self.pixels]).reshape(self.height, self.width, -1)
+        return found
+
     def close(self) -> None:
         pass
 
     def describe(self) -> str:
-        return f"scene {self.seed}, {self.width}x{self.height} at {self.fps:g} frames/s"
+        found = f"scene {self.seed}, {self.width}x{self.height} at {self.fps:g} frames/s"
+        return f"{found}, {self._seconds:g} s drawn beforehand" if self._count else found
+
+
+def _to_and_fro(tick: int, count: int) -> int:
+    """0 to count - 1 and back, without a cut."""
+    at = tick % max(1, 2 * count - 2)
+    return min(at, 2 * count - 2 - at) if count > 1 else 0

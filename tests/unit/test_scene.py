@@ -82,8 +82,30 @@ def test_every_frame_has_its_own_time() -> None:
     assert [f.media_ns for f in frames if f] == [0, 40_000_000, 80_000_000, 120_000_000, 160_000_000]
 
 
+def test_what_is_drawn_beforehand_goes_forth_and_back() -> None:
+    source = make_source("scene?size=64x80&fps=8&drawn=0.5&rate=max&pixels=rgba", Context())
+    source.open()
+    shown = [frame.pixels for _ in range(14) if (frame := source.read(1.0)) is not None]
+    source.close()
+    assert [np.array_equal(shown[n][..., :3], draw(at / 8, 64, 80)) for n, at in enumerate((0, 1, 2, 3, 2, 1))] == [
+        True
+    ] * 6
+    assert [id(a) == id(b) for a, b in zip(shown, shown[6:], strict=False)] == [True] * 8
+    assert "0.5 s drawn" in source.describe()
+
+
 @pytest.mark.parametrize(
-    "text", ["scene:x", "scene?size=0x5", "scene?fps=nan", "scene?rate=fast", "scene?seed=-1", "scene?foo=1"]
+    "text",
+    [
+        "scene?drawn=-1",
+        "scene?size=1024x1024&fps=60&drawn=10&pixels=rgba",
+        "scene:x",
+        "scene?size=0x5",
+        "scene?fps=nan",
+        "scene?rate=fast",
+        "scene?seed=-1",
+        "scene?foo=1",
+    ],
 )
 def test_wrong_options_are_sentences(text: str) -> None:
     with pytest.raises(ConfigError, match="scene"):
