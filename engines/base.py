@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engines.aside import Aside
     from engines.given import Deep, ImageBlocks, ImagePrompt, Outer
     from engines.machine import Machine
+    from engines.window import Window
 
 from engines.modelrows import Emphasis
 
@@ -103,7 +104,7 @@ class UNet(Protocol):
         image: what an ImageAdapter of the same model made of a picture; only given where the engine loads those.
         deep: only given where `Nets.outer` is; what is not fresh needs only as many residuals as that says.
         One that `ahead_of` knows also takes `known`, by name: what that gave for this step and these prompts. One that
-        `blends` takes a Blend, so, too.
+        `blends` takes a Blend, so, too; what `Nets.window` has takes `around`, in the place of `deep`.
         """
         ...
 
@@ -251,6 +252,8 @@ class Nets:
     """C, h, w of each residual that the UNet takes, the middle block's last."""
     outer: Outer | None = None
     """None where all levels are computed in every frame."""
+    window: Window | None = None
+    """None where pictures are painted whole."""
     load_control: Callable[[Path], ControlNet] | None = None
     """Load the ControlNet in a folder, beside the running stream. Raises ModelError if it does not fit this UNet."""
     controlnets: dict[str, ControlNet] = field(default_factory=dict)

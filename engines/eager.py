@@ -25,6 +25,7 @@ from engines.ipadapter import AdapterLoader
 from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import check_folder, check_net, read_json
+from engines.window import EagerWindow, Painters, grid_of
 
 
 class EagerEngine:
@@ -88,10 +89,11 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         fold_codec(vae)
     encode, decode = _codec(vae, latent, build, device)
     residuals = residual_shapes(unet.config, latent)
+    denoiser = EagerUNet(unet, dtype, unet_spec(latent, text, device)).foresee(lambda: loras.unet.merges)
     loras = lora.Adapters(unet, [model for _, model in text.encoders])
     text.loras = loras
     return Nets(
-        unet=EagerUNet(unet, dtype, unet_spec(latent, text, device)).foresee(lambda: loras.unet.merges),
+        unet=denoiser,
         encode=encode,
         decode=decode,
         text=text,
@@ -103,10 +105,18 @@ def _load(folder: Path, build: Build, variants: dict[str, str], device: torch.de
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}",
         residuals=residuals,
         outer=outer_of(unet.config, latent),
+        window=_window(denoiser, encode, decode, vae, build.height // latent[1]),
         load_control=ControlLoader(latent, text.spec.outputs, residuals, device, dtype, foresees=True),
         loras=loras,
         load_image=AdapterLoader(looks, device, dtype),
     )
+
+
+def _window(unet: EagerUNet, encode: EagerNet, decode: EagerNet, vae: Any, factor: int) -> EagerWindow | None:
+    """`factor`: pixels along a side of a latent's. None for an autoencoder that looks across the whole picture."""
+    if type(vae).__name__ != "AutoencoderTiny":
+        return None
+    return EagerWindow(Painters(encode, unet.surround(), decode), grid_of(unet.net.config, factor), unet.numbers)
 
 
 @contextmanager

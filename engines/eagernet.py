@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engines.base import NetSpec
-from engines.given import Ahead, Deep, ImagePrompt, Known, Reads
+from engines.given import Ahead, Around, Deep, ImagePrompt, Known, Reads
 from engines.guidancescale import GuidanceScale
 from engines.levels import signed
 from engines.outer import Ear, outer_of, outer_unet
+from engines.surroundings import Held, surround
 
 Floats = Callable[[Tensor], Tensor]
 
@@ -42,6 +43,8 @@ class EagerUNet:
         self.outer: Any = None
         """Its outermost level, over the same weights; None where it has none that can be told apart."""
         self.cut()
+        self.held: Held | None = None
+        """Of its normalisations, where they can be given what a whole picture's found."""
         self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         self._guidance = GuidanceScale(self.guidance_dim, dtype, spec.device)
@@ -56,7 +59,14 @@ class EagerUNet:
         image: ImagePrompt | None = None,
         deep: Deep | None = None,
         known: Known | None = None,
+        around: Around | None = None,
     ) -> Tensor:
+        if around is not None:
+            if not around.fresh:
+                return self._within(around, x, t, cond, guidance, residuals, image, known)
+            out, found = self.with_surroundings(x, t, cond, guidance, residuals, image, known)
+            around.kept.copy_(found)
+            return out
         if deep is None:
             return self._run(self.net, x, t, cond, guidance, residuals, image, known)
         if not deep.fresh:
@@ -78,6 +88,20 @@ class EagerUNet:
         with Ear(self.net) as ear:
             out = self._run(self.net, *inputs)
         return out, ear.heard
+
+    def with_surroundings(self, x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """As a call, and what its normalisations find, fp32 [B, numbers]."""
+        assert self.held is not None, "its normalisations are not asked what they find"
+        out = self._within(Around(x, True), x, *inputs)
+        return out, self.held.take()
+
+    def _within(self, around: Around, *inputs: Any) -> Tensor:
+        assert self.held is not None, "a part is to be painted by a denoiser that knows of no whole"
+        self.held.now = around
+        try:
+            return self._run(self.net, *inputs)
+        finally:
+            self.held.now = None
 
     def from_deep(
         self, state: Tensor, x: Tensor, t: Tensor, cond: Sequence[Tensor], guidance: Tensor | None = None,
@@ -111,6 +135,16 @@ class EagerUNet:
                 return_dict=False,
             )[0]
         return out.float()  # type: ignore[no-any-return]
+
+    def surround(self) -> EagerUNet:
+        """Have it paint parts of pictures, too."""
+        self.held = surround(self.net)
+        return self
+
+    @property
+    def numbers(self) -> int:
+        """That its normalisations keep of a whole picture."""
+        return self.held.numbers if self.held is not None else 0
 
     def foresee(self, version: Callable[[], int] = int) -> EagerUNet:
         """Have it take what is known ahead, where it is built so that it can. `version` changes with its weights."""

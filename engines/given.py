@@ -110,3 +110,13 @@ class Deep(NamedTuple):
     """[B, C, h, w] in the engine's precision, as `Nets.outer` says."""
     fresh: bool
     """Whether they are computed now and what they say is left in `kept`; else it is taken from there."""
+
+
+class Around(NamedTuple):
+    """What a denoiser's normalisations find in a whole picture, at one step of one frame."""
+
+    kept: Tensor
+    """fp32 [B, `Window.numbers`]."""
+    fresh: bool
+    """Whether the picture is whole, and what they find in it is left in `kept`; else it is a part of that one, and they
+    use what is there."""

@@ -13,6 +13,7 @@ from engines.control import EagerControlNet, residual_shapes
 from engines.eager import coders, without
 from engines.eagernet import EagerNet, EagerUNet
 from engines.outer import outer_of
+from engines.window import EagerWindow, Painters, grid_of
 
 Kind = Literal["sd15", "sd-turbo", "sdxl-turbo", "tiny"]
 _THREE_AND_ONE = {
@@ -92,10 +93,13 @@ def random_nets(kind: Kind, size: tuple[int, int], device: torch.device, dtype: 
         TensorSpec("image", (1, 3, *size), torch.float32),
         TensorSpec("latent", (1, *latent), torch.float32),
     )
+    denoiser = EagerUNet(unet, dtype, NetSpec((x, t, *text.spec.outputs), (x._replace(name="out"),), device)).foresee()
+    to = EagerNet(encode, dtype, NetSpec((picture,), (hidden,), device))
+    back = EagerNet(decode, dtype, NetSpec((hidden,), (picture,), device))
     return Nets(
-        unet=EagerUNet(unet, dtype, NetSpec((x, t, *text.spec.outputs), (x._replace(name="out"),), device)).foresee(),
-        encode=EagerNet(encode, dtype, NetSpec((picture,), (hidden,), device)),
-        decode=EagerNet(decode, dtype, NetSpec((hidden,), (picture,), device)),
+        unet=denoiser,
+        encode=to,
+        decode=back,
         text=text,
         scheduler=SCHEDULER,
         latent=latent,
@@ -105,6 +109,7 @@ def random_nets(kind: Kind, size: tuple[int, int], device: torch.device, dtype: 
         described=f"{device.type} {str(dtype).removeprefix('torch.')}, {kind}, random weights",
         residuals=residual_shapes(unet.config, latent),
         outer=outer_of(unet.config, latent),
+        window=EagerWindow(Painters(to, denoiser.surround(), back), grid_of(unet.config, 8), denoiser.numbers),
     )
 
 

@@ -78,7 +78,7 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamSta
                     total = _sum(total, _residuals(nets, hint, x, i, cond, knobs))
         image = knobs.image.look(mode.image, x.shape[0])
         deep = state.deep.at(nets, mode.deep, i, x.shape[0])
-        more = knobs.foreknown.look(nets.unet, i, x, knobs)
+        more = knobs.foreknown.look(nets.unet, i, x, knobs) | state.surroundings.at(nets, mode, i, x.shape[0])
         if blend is not None:
             more["blend"] = blend
         return nets.unet(x, t, cond, guidance, total, image, deep, **more)

@@ -28,12 +28,16 @@ def develop(x0: Tensor, knobs: Knobs, nets: Nets) -> tuple[Tensor, Finished | No
 
 def plain(knobs: Knobs, nets: Nets) -> bool:
     """Whether networks alone see this frame's picture, on a processor that does each operation as it comes."""
-    return knobs.traits.plain and nets.device.type == "cpu" and nets.machine is None
+    return knobs.traits.plain and _on_processor(nets)
+
+
+def _on_processor(nets: Nets) -> bool:
+    return nets.device.type == "cpu" and nets.machine is None
 
 
 def sees_bytes(knobs: Knobs, nets: Nets) -> bool:
-    """Whether the input may stay in bytes, which the encoder takes as they are."""
-    return plain(knobs, nets) and takes_bytes(nets.encode)
+    """Whether the input may stay in bytes, which the encoder takes as they are; nothing else sees them, or a part."""
+    return (plain(knobs, nets) or (knobs.mode.partial and _on_processor(nets))) and takes_bytes(nets.encode)
 
 
 def finished_here(image: Tensor) -> Finished:

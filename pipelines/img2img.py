@@ -10,6 +10,7 @@ from pipelines.control import controlled, prepare_hints
 from pipelines.develop import develop, sees_bytes
 from pipelines.guard import guard
 from pipelines.knobs import Knobs
+from pipelines.part import placed
 from pipelines.past import begin, coloured, glance, noises, recall, refreshed, remember, steadied
 from pipelines.prepare import finish, prepare, to_bytes
 from pipelines.stages import Hand, at_once
@@ -43,6 +44,8 @@ def step(frame: Tensor, params: Knobs, state: StreamState, nets: Nets, hand: Han
     x0, source, numbers = hand(x0, source, params.numbers)
     params = params.over(numbers)
     image, ready = develop(x0, params, nets)
+    if mode.partial:
+        return finish(placed(image, source, params, state), source, params.mix)
     image = coloured(image, source, past, params, state)
     image = steadied(guard(image, source, state, ready), source, past, params, state)
     image = refreshed(image, source, past, params, state)

@@ -7,7 +7,7 @@ what changes the shape of the work (`Mode`) makes another graph.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ BLEND = ("takes_x", "takes_noise", "gives_x", "gives_noise", "gives_said")
 _SCALARS = (
     *("start_alpha", "start_sigma", "guidance", "delta", "mix"),
     *("feedback", "smoothing", "colour_amount", "cut_sensitivity", "noise_speed"),
-    *("refresh_threshold", "refresh_max_age"),
+    *("refresh_threshold", "refresh_max_age", "place_y", "place_x"),
     *BLEND,
 )
 _SCALAR_ROWS = -(-len(_SCALARS) // MAX_STEPS)
@@ -61,6 +61,14 @@ class Mode(NamedTuple):
     """The picture that is a prompt."""
     deep: DeepMode = "off"
     """Whether the denoiser's deep levels are computed, and kept for the frames that follow."""
+    window: tuple[int, int] | None = None
+    """Height and width of the part that is painted; the picture's own where a whole one leaves behind what its parts
+    need; None where nothing is left behind."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of the picture is painted, and the rest stays on show."""
+        return self.window is not None and self.window != self.size
 
     @property
     def looks_back(self) -> bool:
@@ -121,6 +129,7 @@ class Knobs:
         self.units = UnitKnobs(nets)
         self.image = ImageKnobs(nets.device)
         self.foreknown = Foreknown(self._cond[0].shape[1])
+        self._corner = 0, 0
         self._guidance = 0.0
         self.said = 0
         """How many times `speak` was called."""
@@ -151,7 +160,8 @@ class Knobs:
         self._name(self.numbers)
 
     def _name(self, numbers: Tensor) -> None:
-        scalars = dict(zip(_SCALARS, numbers[len(Levels._fields) :].view(-1), strict=False))
+        flat = numbers[len(Levels._fields) :].view(-1)
+        scalars = dict(zip(_SCALARS, flat, strict=False))
         self.start_alpha, self.start_sigma = scalars["start_alpha"], scalars["start_sigma"]
         """The latent that the walk begins with: start_alpha x0 + start_sigma noise."""
         self.guidance, self.delta, self.mix = scalars["guidance"], scalars["delta"], scalars["mix"]
@@ -161,6 +171,8 @@ class Knobs:
         self.refresh_threshold, self.refresh_max_age = scalars["refresh_threshold"], scalars["refresh_max_age"]
         self.blend = tuple(scalars[name].view(1) for name in BLEND)
         """See engines.given.Blend."""
+        self.place = flat[_SCALARS.index("place_y") :][:2]
+        """Where the part that is painted begins, y and x in pixels."""
 
     def over(self, numbers: Tensor) -> Knobs:
         """These knobs, their scalars read from `numbers`, a copy of `self.numbers`."""
@@ -189,6 +201,13 @@ class Knobs:
             hint = params.hint_preview if params.hint_preview in looked else 0
             mode = mode._replace(units=units, temporal=temporal(params), hint=hint, image=image)
         self.mode = mode
+
+    def move(self, corner: tuple[int, int]) -> None:
+        """After `turn`: the part that is painted begins there, y and x in pixels."""
+        if corner != self._corner:
+            self._corner = corner
+            self._write(dict(zip(("place_y", "place_x"), corner, strict=True)))
+            self.numbers.copy_(self._host, non_blocking=True)
 
     def hold(self, mode: Mode, params: Params) -> None:
         """After `turn`: paint in `mode`, one that was painted in before, with what `params` say of its numbers."""
@@ -249,12 +268,16 @@ class Knobs:
             *(*start, self._guidance, params.delta, params.mix),
             *(params.feedback, params.smoothing, params.colour_amount, params.cut_sensitivity),
             1.0 if params.noise_mode == "frame" else params.noise_speed,
-            *(params.refresh_threshold, params.refresh_max_age),
+            *(params.refresh_threshold, params.refresh_max_age, *self._corner),
             *(one_call(mode.sampler, levels, start, self.prediction) if mode.one_call else (0.0,) * len(BLEND)),
         )
-        host = self._host.numpy()
-        host[: len(levels), : mode.steps] = np.asarray(levels)
-        host[len(levels) :].reshape(-1)[: len(_SCALARS)] = scalars
+        self._host.numpy()[: len(levels), : mode.steps] = np.asarray(levels)
+        self._write(dict(zip(_SCALARS, scalars, strict=True)))
+
+    def _write(self, scalars: Mapping[str, float]) -> None:
+        host = self._host.numpy()[len(Levels._fields) :].reshape(-1)
+        for name, number in scalars.items():
+            host[_SCALARS.index(name)] = number
 
 
 _LIVE = (

@@ -6,7 +6,7 @@ recorded when it comes again. Once they do (`live`), the mode before is played o
 beside it (pipelines.rehearsal). Nothing that is live makes another mode, so nothing that is live is waited for.
 
 Who waits for whom (n: this frame):
-    enter n   for the copies of what enter n-1 handed on
+    enter n   for the copies of what enter n-1 handed on; for what the host writes if it paints a part, which lies there
     walk n    for enter n, and for the copies of what walk n-1 handed on; for leave n-1 if it uses what that remembers
     leave n   for walk n
 All that the host writes between frames is queued on walk, behind frame n-1's, and so is what networks make of it alone.
@@ -142,6 +142,8 @@ class Lanes:
 
     def paint(self, frame: Tensor, knobs: Knobs, state: StreamState, nets: Nets) -> None:
         self._written = self._walk.mark()
+        if knobs.mode.partial:
+            self._enter.follow(self._written)
         if self._held is not None:
             recorded = self._held.recorded
         else:
@@ -149,7 +151,7 @@ class Lanes:
             recorded = self._recorded(key_of(knobs, nets, parts), parts, frame, knobs, state, nets)
         self._foresee(recorded, knobs, nets)
         holds = recorded is not None or knobs.mode.work == "bypass"
-        if knobs.mode.deep != "kept":  # more of those would need the whole frame before them
+        if knobs.mode.deep != "kept" and not knobs.mode.partial:  # more of those would need the whole frame before them
             self._shown = Shown(knobs.mode, recorded) if holds else None
         host, numbers, lent = self._target()
         try:
@@ -262,7 +264,8 @@ class Lanes:
 
     def _remember(self, key: tuple[object, ...], knobs: Knobs, nets: Nets) -> None:
         """A mode is here for the first time. Those go whose networks have been let go of, and the oldest."""
-        kept = (nets.unet, nets.encode, nets.decode, *nets.controlnets.values(), *nets.hintnets.values())
+        windows = nets.window.present if nets.window is not None else ()
+        kept = (nets.unet, nets.encode, nets.decode, *nets.controlnets.values(), *nets.hintnets.values(), *windows)
         present = {*map(id, (*kept, *knobs.units.own.values(), knobs.image.rows))}
         gone = [old for old, known in self._known.items() if known and not {*map(id, known.parts)} <= present]
         if gone or len(self._known) >= MOST:

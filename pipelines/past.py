@@ -13,8 +13,10 @@ from torch import Tensor
 
 from engines.base import Nets
 from pipelines.coherence.feedback import feedback, trust
+from pipelines.coherence.refresh import RENEWED
 from pipelines.coherence.smooth import smooth, stillness
 from pipelines.knobs import Knobs
+from pipelines.part import noise_there, seen
 from pipelines.preprocess.motion import motion
 from pipelines.preprocess.warp import warp
 from pipelines.sampling import draws
@@ -43,7 +45,7 @@ class Past(NamedTuple):
 
 def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
     """The past as seen from `source`, [1, 3, H, W] in [-1, 1], which becomes the past of the next frame."""
-    if not knobs.traits.looks_back:
+    if not knobs.traits.looks_back or knobs.mode.partial:  # then the host has seen that the scene is the same
         empty = state.empty
         return Past(source, source, state.nothing, state.nothing, empty, empty, empty)
     cut = state.cut(source, knobs.cut_sensitivity)
@@ -64,6 +66,13 @@ def recall(source: Tensor, knobs: Knobs, state: StreamState) -> Past:
 
 def noises(past: Past, knobs: Knobs, state: StreamState) -> Sequence[Tensor]:
     """This frame's noises, [1, C, h, w] each: those of the seed, or those that they have become."""
+    found = _noises(past, knobs, state)
+    if not knobs.mode.partial:
+        return found
+    return [noise_there(noise, knobs) for noise in found[: draws(knobs.mode.sampler, knobs.mode.steps)]]
+
+
+def _noises(past: Past, knobs: Knobs, state: StreamState) -> Sequence[Tensor]:
     mode = knobs.mode
     if mode.temporal.noise == "fixed":
         return knobs.noise
@@ -84,7 +93,7 @@ def glance(source: Tensor, knobs: Knobs, nets: Nets) -> Tensor:
     mode = knobs.mode
     if mode.work == "txt2img" or mode.temporal.feedback == "pixel":
         return source[:0]
-    return nets.encode(source)
+    return nets.encode(seen(source, knobs))
 
 
 def begin(source: Tensor, latent: Tensor, past: Past, knobs: Knobs, state: StreamState, nets: Nets) -> Tensor:
@@ -101,7 +110,7 @@ def begin(source: Tensor, latent: Tensor, past: Past, knobs: Knobs, state: Strea
 
 def remember(x0: Tensor, knobs: Knobs, state: StreamState) -> Tensor:
     """x0, [1, C, h, w], kept for the next frame's feedback."""
-    if knobs.traits.looks_back:
+    if knobs.traits.looks_back and not knobs.mode.partial:
         state.latent.copy_(x0)
     return x0
 
@@ -138,4 +147,5 @@ def refreshed(image: Tensor, source: Tensor, past: Past, knobs: Knobs, state: St
     if not knobs.mode.temporal.refresh:
         return image
     assert state.refresh is not None
-    return state.refresh(image, source, past.known, knobs.refresh_threshold, knobs.refresh_max_age)
+    longest = knobs.refresh_max_age * RENEWED if knobs.mode.window is not None else knobs.refresh_max_age
+    return state.refresh(image, source, past.known, knobs.refresh_threshold, longest)

@@ -90,7 +90,7 @@ def _mixed_everywhere(image: Tensor, source: Tensor, mix: Tensor) -> Tensor:
 
 
 def _mixed_on_processor(image: Tensor, source: Tensor, mix: Tensor) -> Tensor:
-    return _bytes_on_processor(image if float(mix) == 1.0 else torch.lerp(source, image, mix))
+    return _bytes_on_processor(image if float(mix) == 1.0 else torch.lerp(in_numbers(source), image, mix))
 
 
 _opaque = kernel("opaque(Tensor frame) -> Tensor", _opaque_everywhere, _opaque_on_processor)

@@ -107,7 +107,7 @@ class DeepStates:
 def told(mode: Mode) -> Mode:
     """What of a frame's mode the deep levels depend on: not which hint was seen in which frame."""
     units = tuple(unit._replace(look="watch" if unit.look in WAITING else "each") for unit in mode.units)
-    return mode._replace(units=units, hint=0, deep="off")
+    return mode._replace(units=units, hint=0, deep="off", window=None)
 
 
 @cache

@@ -11,6 +11,7 @@ from pipelines.coherence.noise import MovingNoise, TravellingNoise
 from pipelines.coherence.refresh import Refresh
 from pipelines.knobs import Knobs, Mode
 from pipelines.reuse import DeepStates
+from pipelines.surroundings import Surroundings
 from pipelines.temporal import Colours
 
 NUMBERS = 3
@@ -62,6 +63,7 @@ class StreamState:
         """Made when it is first used."""
         self._begun: tuple[object, ...] = ()
         self.deep = DeepStates()
+        self.surroundings = Surroundings()
         self.refresh: Refresh | None = None
         """Made when it is first used."""
         self.hints: dict[tuple[int, tuple[int, int], bool], CarriedHint] = {}

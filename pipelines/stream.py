@@ -29,6 +29,7 @@ from pipelines.state import StreamState
 from pipelines.thrift import Thrift
 from pipelines.transfer import Pixels, Transfer
 from pipelines.unitnets import UnitNets
+from pipelines.windows import over
 
 
 class DiffusionStream:
@@ -151,9 +152,9 @@ class DiffusionStream:
         last = self.state.picture if self._last is not None else None
         self.pictures.choose(params, frame, last, self.speech.moment.seconds)
         self.knobs.units.beside.collect()
-        self.turn(params, pixels.shape, pixels, acting)
+        self.turn(params, pixels.shape, pixels, acting, seen)
         self.thrift.stir(params, self.knobs.mode, self.state, *others)
-        self.painter.paint(frame, self.knobs, self.state, self.nets)
+        self.painter.paint(frame, self.knobs, self.state, over(self.nets, self.knobs.mode))
         self.unitnets.look_beside(self.state)
         self._capture(params)
         return True
@@ -192,18 +193,23 @@ class DiffusionStream:
         with self.painter.between():
             return self._down.down(self.state.hint, ())[0]
 
-    def turn(self, params: Params, source: tuple[int, ...], pixels: Pixels | None = None, acting: Acting = ()) -> None:
+    def turn(
+        self, params: Params, source: tuple[int, ...], pixels: Pixels | None = None, acting: Acting = (),
+        seen: object = None,
+    ) -> None:  # fmt: skip
         """Bring numbers, mode and memories to `params`, for an input of shape `source`. Without its `pixels` all levels
         of the denoiser are computed."""
         before = self.knobs.mode
         self.knobs.turn(params, source)
         if pixels is not None:
             others = (acting, self.knobs.said, self.unitnets.loaded, self._counts[0])
-            self.knobs.mode = self.thrift.plan(self.knobs.mode, pixels, params, self.nets, self.state, *others)
-        held = self.painter.hold(self.knobs, self.state, self.nets)
+            self.knobs.mode = self.thrift.plan(self.knobs.mode, pixels, params, self.nets, self.state, seen, *others)
+            self.knobs.move(self.thrift.windows.corner)
+        held = self.painter.hold(self.knobs, self.state, over(self.nets, self.knobs.mode))
         self._held = held is not None
         if held is not None:
-            self.thrift.reuse.missed(self.knobs.mode)
+            if pixels is not None:
+                self.thrift.missed(self.knobs.mode, pixels)
             self.knobs.hold(held, params)
         now = self.knobs.mode
         if now._replace(deep=before.deep) != before or now.looks_back:
@@ -279,7 +285,7 @@ class DiffusionStream:
         """Telemetry; from any thread, waits for nothing."""
         held, cuts, difference = self._counts
         return {
-            **self.handover.notes(self.painter, self.thrift.reuse.note),
+            **self.handover.notes(self.painter, self.thrift.reuse.note, self.thrift.windows.note),
             "guard.held": held,
             **memory(self.nets.device),
             **self.thrift.notes(),

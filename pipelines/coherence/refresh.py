@@ -5,22 +5,33 @@ block that moves goes on being painted until it is quiet (hysteresis: a camera's
 neighbours, as the edge of what moves lies in them. After `longest` frames a block is painted anew whatever the input
 does, not all of them in the same frame.
 
-Everything is still computed: this is for what is seen, not for speed.
+Where a part of the picture alone is painted, the same is decided of that part's blocks (`part`); which part has to be,
+the host decides (pipelines.windows).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.coherence.feedback import blend
+from pipelines.coherence.place import cut_out, put_back
+from pipelines.kernels import kernel
 
 BLOCK, CELL = 16, 4
 """Pixels along a side: of what is kept or painted, and of the parts in which change is measured. A picture has whole
 ones, being a multiple of 64."""
 QUIET = 0.5
 """A block that moves comes to rest below this part of the threshold."""
+MARGIN = 32
+"""Pixels along the edges of a part that are painted for the sake of those within, and not shown: what lies beyond is
+missing in them."""
+RENEWED = 0.75
+"""Where parts are painted, whole pictures come each quarter of `longest`: they renew what is as old as this part of it.
+"""
 EARLY = 0.5
 """The first time after it moved a block may be due this part of `longest` early, so that neighbours part."""
 
@@ -55,23 +66,109 @@ class Refresh:
         Bit-equal to `image` where it is painted, and to what was shown where it is kept, but for the feather.
         """
         known = self.known & known
-        change = (
-            F.max_pool2d(F.avg_pool2d((source - self.seen).abs().mean(1, keepdim=True), CELL), BLOCK // CELL) * 127.5
-        )
-        moving = change > threshold * torch.where(self.moving, QUIET, 1.0)
-        moved = (F.max_pool2d(moving.float(), 3, stride=1, padding=1) > 0.0) | ~known
+        moving, moved = _moved(source, self.seen, self.moving, threshold)
+        moved = moved | ~known
         painted = moved | (self.age >= longest)
-        around = F.interpolate(painted.float(), (image.shape[-2], image.shape[-1]), mode="bilinear")
-        weight = (2.0 * around).clamp(max=1.0)  # whole within a block, and a feather of half a block around it
-        shown = blend(image, self.shown, 1.0 - weight)
-        whole = F.interpolate(painted.float(), scale_factor=float(BLOCK), mode="nearest") > 0.0
-        self.seen.copy_(torch.where(whole, source, self.seen))
+        shown = blend(image, self.shown, 1.0 - _weight(painted, image))
+        self.seen.copy_(torch.where(_pixels(painted), source, self.seen))
         self.age.copy_(torch.where(moved, self._part * longest, torch.where(painted, 0.0, self.age + 1.0)))
         self.moving.copy_(moving)
         self.known.fill_(True)
         self.shown.copy_(shown)
         return shown
 
+    def part(
+        self, image: Tensor, source: Tensor, good: Tensor, at: Tensor, threshold: Tensor, longest: Tensor
+    ) -> Tensor:
+        """What is shown, all of it, [1, 3, H, W], once `image` has been painted of the part from `at` on (y and x in
+        pixels, [2]), from `source`; [1, 3, h, w] both. good: whether it is to be shown at all, 0-dim bool.
+
+        There must be a past of this scene. Blocks less than MARGIN from the part's edges, which are not the picture's,
+        stay as they are.
+        """
+        now = image, source, good, at, threshold, longest, self._part
+        _renew(*now, self.shown, self.seen, self.moving, self.age)
+        return self.shown
+
     def forget(self) -> None:
         """The next picture is shown as it is."""
         self.known.fill_(False)
+
+
+def _renew_everywhere(
+    image: Tensor, source: Tensor, good: Tensor, at: Tensor, threshold: Tensor, longest: Tensor, early: Tensor,
+    shown: Tensor, seen: Tensor, moving: Tensor, age: Tensor,
+) -> None:  # fmt: skip
+    size, blocks, corner = image.shape[2:], (image.shape[2] // BLOCK, image.shape[3] // BLOCK), at / BLOCK
+    old, base = (cut_out(whole, at, *size) for whole in (shown, seen))
+    was, ages, part = (cut_out(whole, corner, *blocks) for whole in (moving, age, early))
+    now, moved = _moved(source, base, was, threshold)
+    painted = (moved | (ages >= longest)) & _within(at, size, shown.shape[2:]) & good
+    age.add_(1.0)
+    image = torch.where(good, image, old)
+    for whole, new, to in (
+        (shown, blend(image, old, 1.0 - _weight(painted, image)), at),
+        (seen, torch.where(_pixels(painted), source, base), at),
+        (age, torch.where(moved & painted, part * longest, torch.where(painted, 0.0, ages + 1.0)), corner),
+        (moving, now, corner),
+    ):
+        put_back(whole, new, to)
+
+
+def _renew_on_processor(
+    image: Tensor, source: Tensor, good: Tensor, at: Tensor, threshold: Tensor, longest: Tensor, early: Tensor,
+    shown: Tensor, seen: Tensor, moving: Tensor, age: Tensor,
+) -> None:  # fmt: skip
+    """Of the pixels only those around what is painted are touched."""
+    (y, x), (height, width) = (int(number) for number in at.tolist()), image.shape[2:]
+    old, base = (whole[:, :, y : y + height, x : x + width] for whole in (shown, seen))
+    top, left, rows, columns = (number // BLOCK for number in (y, x, height, width))
+    was, ages, part = (whole[:, :, top : top + rows, left : left + columns] for whole in (moving, age, early))
+    now, moved = _moved(source, base, was, threshold)
+    painted = (moved | (ages >= longest)) & _within(at, image.shape[2:], shown.shape[2:]) & good
+    age.add_(1.0)
+    ages.copy_(torch.where(painted, torch.where(moved, part * longest, 0.0), ages))
+    was.copy_(now)
+    places = painted[0, 0].nonzero()
+    if len(places):
+        low, high = ((places.amin(0) - 1).clamp(min=0)).tolist(), (places.amax(0) + 2).tolist()
+        painted = painted[:, :, low[0] : high[0], low[1] : high[1]]
+        there = ..., slice(low[0] * BLOCK, high[0] * BLOCK), slice(low[1] * BLOCK, high[1] * BLOCK)
+        new = blend(image[there], old[there], 1.0 - _weight(painted, image[there]))
+        old[there] = new
+        base[there] = torch.where(_pixels(painted), source[there], base[there])
+
+
+_renew = kernel(
+    "renew(Tensor image, Tensor source, Tensor good, Tensor at, Tensor threshold, Tensor longest, Tensor early,"
+    " Tensor(a!) shown, Tensor(b!) seen, Tensor(c!) moving, Tensor(d!) age) -> ()",
+    _renew_everywhere,
+    _renew_on_processor,
+)
+
+
+def _within(at: Tensor, size: Sequence[int], whole: Sequence[int]) -> Tensor:
+    """Of a part of that size: which of its blocks are far enough from its edges, bool [rows, columns]."""
+    lines = []
+    for first, side, all_of_it in zip(at.unbind(), size, whole, strict=True):
+        begin = torch.arange(0, side, BLOCK, device=at.device)
+        low = (begin >= MARGIN) | (first == 0.0)
+        lines.append(low & ((begin + BLOCK <= side - MARGIN) | (first + side == all_of_it)))
+    return lines[0][:, None] & lines[1]
+
+
+def _moved(source: Tensor, seen: Tensor, moving: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Which blocks move, and those with their neighbours; bool [1, 1, rows, columns]."""
+    cells = F.avg_pool2d((source - seen).abs().mean(1, keepdim=True), CELL)
+    now = F.max_pool2d(cells, BLOCK // CELL) * 127.5 > threshold * torch.where(moving, QUIET, 1.0)
+    return now, F.max_pool2d(now.float(), 3, stride=1, padding=1) > 0.0
+
+
+def _weight(painted: Tensor, image: Tensor) -> Tensor:
+    """Of `image`, [1, 1, h, w]: whole within a block, and a feather of half a block around it."""
+    around = F.interpolate(painted.float(), (image.shape[-2], image.shape[-1]), mode="bilinear")
+    return (2.0 * around).clamp(max=1.0)
+
+
+def _pixels(blocks: Tensor) -> Tensor:
+    return F.interpolate(blocks.float(), scale_factor=float(BLOCK), mode="nearest") > 0.0

@@ -1,0 +1,348 @@
+"""Windows: a part of the picture is painted as the whole picture has it there, and nothing else of it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bridge.sources.scene import draw
+from engines.base import Build
+from engines.compiled import CompiledEngine
+from engines.emulated import EmulatedMachine
+from engines.fit import Box
+from engines.given import Around
+from pipelines.coherence import place, refresh
+from pipelines.coherence.blocks import Fitted, HostBlocks
+from pipelines.coherence.refresh import BLOCK, MARGIN, Refresh
+from pipelines.control import controlled
+from pipelines.guidance import guided
+from pipelines.params import Params
+from pipelines.prepare import prepare
+from pipelines.sampling import SAMPLERS, noised
+from pipelines.stream import DiffusionStream
+from pipelines.windows import FEW, MANY, sizes, within
+
+SIDE, CPU = 192, torch.device("cpu")
+SIZE = SIDE, SIDE
+SCENE = draw(3.0, SIDE, SIDE, 1)
+ON = {"refresh_threshold": 6.0}
+
+
+def rand(*shape: int, seed: int = 1) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def frame(*blocks: tuple[int, int], level: int = 0) -> np.ndarray:
+    """The scene, with something in these blocks (row, column)."""
+    out = SCENE.copy()
+    for row, column in blocks:
+        out[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = level
+    return out
+
+
+def flicker(n: int, row: int = 5, column: int = 5) -> np.ndarray:
+    return frame((row, column), level=255 * (n % 2))
+
+
+def feathered(box: Box) -> tuple[slice, slice]:
+    half = BLOCK // 2
+    return slice(max(0, box.y - half), box.y + box.height + half), slice(max(0, box.x - half), box.x + box.width + half)
+
+
+# The denoiser
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_a_denoiser_gives_away_what_it_found_and_takes_it_back(kind, shared_nets):
+    nets = shared_nets(kind)
+    x, t = rand(2, *nets.latent), torch.tensor(500.0)
+    cond = [part.expand(2, *part.shape[1:]) for part in nets.text("ink").cond]
+    kept = torch.zeros(2, nets.window.numbers)
+    with torch.inference_mode():
+        plain = nets.unet(x, t, cond)
+        assert torch.equal(nets.unet(x, t, cond, around=Around(kept, True)), plain)
+        assert (nets.unet(x, t, cond, around=Around(kept, False)) - plain).abs().max() < 1e-4
+        other = nets.unet(x, t, cond, around=Around(kept.flip(0), False))
+        assert torch.equal(nets.unet(x, t, cond), plain), "nothing of it is left behind"
+    assert (other - plain).abs().max() > 1e-2
+
+
+def test_an_autoencoder_that_looks_across_the_picture_has_no_windows(shared_nets):
+    assert shared_nets("sd15", tiny=False).window is None
+
+
+# What a card computes, and what a processor does
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (32, 64), (96, 128)])
+def test_a_part_is_taken_out_and_put_back_alike_everywhere(corner):
+    at, whole = torch.tensor(corner, dtype=torch.float32), rand(1, 3, *SIZE)
+    made = [cut(whole, at, 96, 64) for cut in (place._cut_everywhere, place._cut_on_processor)]
+    assert torch.equal(*made)
+    y, x = corner
+    assert torch.equal(made[0], whole[:, :, y : y + 96, x : x + 64])
+    put = [whole.clone(), whole.clone()]
+    place._put_everywhere(put[0], -made[0], at)
+    place._put_on_processor(put[1], -made[0], at)
+    assert torch.equal(*put)
+    assert torch.equal(put[0][:, :, y : y + 96, x : x + 64], -made[0])
+
+
+@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("corner", [(0, 0), (32, 64), (96, 96)])
+def test_a_part_is_renewed_alike_everywhere_and_only_within_its_margin(corner, good):
+    source, image = rand(1, 3, *SIZE), rand(1, 3, 96, 96, seed=2)
+    y, x = corner
+    states = [Refresh(SIZE, CPU) for _ in range(2)]
+    at, numbers = torch.tensor(corner, dtype=torch.float32), (torch.tensor(8.0), torch.tensor(40.0))
+    for each, renew in zip(states, (refresh._renew_everywhere, refresh._renew_on_processor), strict=True):
+        each(rand(1, 3, *SIZE, seed=3), source, torch.tensor(True), *numbers)
+        each.age[0, 0, 8:, 8:] = 50.0
+        moved = source[:, :, y : y + 96, x : x + 96].clone()
+        moved[:, :, 40:56, 40:56] += 1.0
+        moved[:, :, 80:, 40:56] += 1.0
+        renew(image, moved, torch.tensor(good), at, *numbers, each._part, each.shown, each.seen, each.moving, each.age)
+    for name in ("shown", "seen", "moving", "age"):
+        assert torch.equal(*(getattr(each, name) for each in states)), name
+    same = (states[0].shown == rand(1, 3, *SIZE, seed=3)).all(1)[0]
+    assert bool(same.all()) == (not good)
+    shown = within(Box(y, x, 96, 96), SIZE)
+    same[feathered(shown)] = True
+    assert same.all(), "nothing in the margin but the feather, and nothing outside"
+    if good:
+        assert torch.equal(states[0].shown[:, :, y + 40 : y + 56, x + 40 : x + 56], image[:, :, 40:56, 40:56])
+
+
+# The host's eyes
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch"])
+def test_the_host_sees_all_blocks_that_refresh_sees(channels, fit):
+    fitted, rng = Fitted(SIZE, fit), np.random.default_rng(3)
+    shape = (240, 320, channels)
+    first = rng.integers(0, 250, shape, np.uint8)
+    second = first.copy()
+    second[100:140, 90:150, :3] ^= 60
+    if channels == 4:
+        second[:40, :40, 3] ^= 255
+    blocks = HostBlocks()
+    assert blocks(first, fitted, 8.0) is None
+    blocks.take(first)
+    assert not blocks(first, fitted, 8.0).any()
+    found = blocks(second, fitted, 8.0)
+    a, b = (prepare(torch.from_numpy(each), SIZE, fit) for each in (first, second))
+    _, wanted = refresh._moved(b, a, torch.zeros(1, 1, 12, 12, dtype=torch.bool), torch.tensor(8.0))
+    wanted = wanted[0, 0].numpy()
+    assert wanted.any()
+    assert found[wanted].all()
+    assert found.sum() <= wanted.sum() + 14
+    blocks.take(second, Box(0, 0, 0, 0))
+    assert np.array_equal(blocks(second, fitted, 8.0), found)
+    blocks.take(second, Box(0, 0, *SIZE))
+    assert not blocks(second, fitted, 8.0).any()
+
+
+def test_sizes_fit_the_networks_and_the_smallest_comes_first():
+    assert list(sizes((512, 768), 64)) == [(256, 384), (256, 768), (512, 384), (384, 576)]
+    many = list(sizes(SIZE, 16, MANY))
+    assert len(many) == len(set(many)) == len(MANY)
+    assert all(h % 16 == 0 and w % 16 == 0 and (h, w) != SIZE for h, w in many)
+    assert many[0] == (48, 48)
+    assert list(sizes((64, 64), 64)) == []
+
+
+# In a stream
+
+
+@pytest.fixture
+def make(shared_nets, model_folder) -> Iterator[Callable[..., DiffusionStream]]:
+    made: list[DiffusionStream] = []
+
+    def new(kind: str = "sd15", engine: CompiledEngine | None = None) -> DiffusionStream:
+        build = Build(*SIZE, device="cpu", dtype="fp32")
+        nets = engine.load(model_folder(kind), build) if engine else shared_nets(kind, SIZE)
+        made.append(DiffusionStream(nets, SIZE, Params(), clock=lambda: 0.0))
+        return made[-1]
+
+    yield new
+    for stream in made:
+        stream.close()
+
+
+def modes(stream: DiffusionStream, frames: list[np.ndarray], **values) -> str:
+    """`-` a whole picture, W one that leaves behind what its parts need, p a part."""
+    found = ""
+    for pixels in frames:
+        stream(pixels, Params(**{**ON, **values}))
+        mode = stream.knobs.mode
+        found += "-" if mode.window is None else "p" if mode.partial else "W"
+    return found
+
+
+def area(stream: DiffusionStream) -> tuple[slice, slice]:
+    """Of the last window, what may be seen of it, the feather included."""
+    return feathered(within(Box(*stream.thrift.windows.corner, *stream.knobs.mode.window), SIZE))
+
+
+def test_a_part_is_painted_where_something_moves_and_the_rest_is_kept(make):
+    stream = make()
+    assert modes(stream, [flicker(n) for n in range(3)]) == "-Wp"
+    for n in range(3, 6):
+        before = stream.state.refresh.shown.clone()
+        picture = stream(flicker(n), Params(**ON))
+        shown = stream.state.refresh.shown
+        assert stream.knobs.mode.partial
+        changed = (shown != before).any(1)[0]
+        assert changed[80:96, 80:96].float().mean() > 0.9
+        changed[area(stream)] = False
+        assert not changed.any()
+        assert np.abs(picture.astype(int) - (shown[0].permute(1, 2, 0).numpy() * 127.5 + 127.5)).max() <= 0.51
+
+
+@pytest.mark.parametrize("values", [{}, {"steps": 2, "sampler": "lcm", "guidance_mode": "full", "guidance": 2.0}])
+def test_what_is_painted_is_the_window_of_input_and_noise_in_the_light_of_the_whole(values, make):
+    stream = make()
+    modes(stream, [flicker(n) for n in range(4)], **values)
+    nets, knobs, (y, x) = stream.nets, stream.knobs, stream.thrift.windows.corner
+    height, width = knobs.mode.window
+    noise = [each[:, :, y // 8 : (y + height) // 8, x // 8 : (x + width) // 8] for each in knobs.noise]
+    with torch.inference_mode():
+        part = torch.from_numpy(flicker(3)[y : y + height, x : x + width]).permute(2, 0, 1)[None] / 127.5 - 1
+        x0 = nets.encode(part)
+        model = guided(controlled(nets, [], knobs, stream.state), x0, knobs)
+        start = noised(x0, noise[0], knobs.start_alpha, knobs.start_sigma)
+        wanted = nets.decode(SAMPLERS[knobs.mode.sampler](model, start, knobs.levels, noise))
+    at = slice(80, 96), slice(80, 96)
+    there = wanted[:, :, 80 - y : 96 - y, 80 - x : 96 - x].clamp(-1, 1)
+    assert (stream.state.refresh.shown[:, :, *at] - there).abs().max() < 1e-4
+
+
+def test_it_is_nearly_what_the_whole_picture_has_there(make):
+    stream, whole = make(), make()
+    modes(stream, [flicker(n) for n in range(3)])
+    for n in range(3, 7):
+        a, b = stream(flicker(n), Params(**ON)), whole(flicker(n), Params())
+        there = np.abs(a[80:96, 80:96].astype(int) - b[80:96, 80:96]).mean()
+        assert there < 3.0, "random networks; a window without the whole's statistics lies further off"
+
+
+def test_all_of_it_is_painted_where_too_much_moves_and_after_a_cut(make):
+    stream = make()
+    assert modes(stream, [flicker(n) for n in range(4)]) == "-Wpp"
+    assert modes(stream, [frame((0, 0), (11, 11), level=9)]) == "-"
+    assert modes(stream, [frame((0, 0), level=9)] * 2) == "Wp"
+    other = np.ascontiguousarray(255 - SCENE[::-1])
+    assert modes(stream, [other] * 3) == "-Wp"
+    assert modes(stream, [other[:, :90]] * 3) == "-Wp"
+    stream.reset()
+    assert modes(stream, [other[:, :90]] * 3) == "-Wp"
+
+
+def test_what_people_steer_is_painted_everywhere_at_once(make):
+    stream, plain = make(), make()
+    modes(stream, [flicker(n) for n in range(3)])
+    for values in ({"strength": 0.9}, {"seed": 4}, {"mix": 0.5}, {"refresh_max_age": 60}, {"take": 1}):
+        assert modes(stream, [flicker(3), flicker(4), flicker(5)], **values) == "-Wp", values
+    values = {"strength": 0.9, "mix": 0.5}
+    modes(stream, [flicker(5)], **values)
+    assert np.array_equal(stream(flicker(5), Params(**ON, **values)), plain(flicker(5), Params(**values)))
+    stream.tune(Params(prompt="ink", **ON))
+    assert modes(stream, [flicker(6), flicker(7)], prompt="ink") == "-W"
+
+
+def test_a_part_is_mixed_with_the_input_as_the_whole_is(make):
+    stream = make()
+    picture = [stream(flicker(n), Params(**ON, mix=0.25)).copy() for n in range(4)][-1]
+    assert stream.knobs.mode.partial
+    shown = stream.state.refresh.shown[0].permute(1, 2, 0).numpy() * 127.5 + 127.5
+    assert np.abs(picture - (0.75 * flicker(3) + 0.25 * shown)).max() <= 0.51
+
+
+def test_a_whole_picture_comes_now_and_then_and_none_is_older_than_the_longest(make):
+    stream = make()
+    found = modes(stream, [flicker(n) for n in range(20)], refresh_max_age=16)
+    assert found == "-W" + "pppW" * 4 + "pp"
+    assert modes(stream, [flicker(n) for n in range(4)], refresh_max_age=4) == "-WWW"
+    stream, last = make(), np.zeros((12, 12))
+    for n in range(60):
+        modes(stream, [flicker(n, 2, 2)], refresh_max_age=16)
+        last = np.where(stream.state.refresh.age[0, 0].numpy() == 0.0, n, last)
+        assert n - last[6:, 6:].min() <= 16
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"smoothing": 0.3}, {"feedback": 0.3}, {"feedback": 0.3, "feedback_space": "latent"}, {"noise_mode": "warp"},
+        {"colour_match": "lab", "colour_amount": 0.5}, {"reuse_deep": 3}, {"ip_source": "previous_output"},
+        {"mode": "txt2img"}, {"bypass": True}, {"refresh_threshold": 0.0},
+    ],
+)  # fmt: skip
+def test_where_something_looks_across_the_picture_all_of_it_is_painted(values, make):
+    assert modes(make(), [flicker(n) for n in range(4)], **values) == "----"
+
+
+def test_noise_that_travels_is_that_of_the_place(make):
+    stream = make()
+    assert modes(stream, [flicker(n) for n in range(4)], noise_mode="travel", guidance_mode="self") == "-Wpp"
+    before = stream.state.refresh.shown[..., 150:, 150:].clone()
+    modes(stream, [flicker(n) for n in range(4)], noise_mode="travel", guidance_mode="self")
+    assert torch.equal(stream.state.refresh.shown[..., 150:, 150:], before)
+
+
+def test_a_part_that_is_not_finite_is_not_shown_and_all_is_painted_then(make):
+    stream, plain = make(), make()
+    modes(stream, [flicker(n) for n in range(3)])
+    good = stream(flicker(3), Params(**ON)).copy()
+    for kept in stream.state.surroundings.kept.values():
+        kept.fill_(float("nan"))
+    assert np.array_equal(stream(flicker(4), Params(**ON)), good)
+    assert stream.notes()["guard.held"] == 1
+    assert np.array_equal(stream(flicker(4), Params(**ON)), plain(flicker(4), Params()))
+    assert modes(stream, [flicker(5), flicker(6)]) == "Wp"
+    assert stream.notes()["guard.held"] == 1
+
+
+def test_engines_that_paint_whole_pictures_alone_say_so(make, monkeypatch):
+    stream = make()
+    assert "% of the picture" not in str(stream.notes()["engine"])
+    monkeypatch.setattr(stream.nets.window, "painters", lambda size: None)
+    assert modes(stream, [flicker(n) for n in range(3)]) == "---", "not there yet"
+    monkeypatch.undo()
+    assert modes(stream, [flicker(n) for n in range(4)]) == "Wppp"
+    assert "% of the picture painted where it moves" in str(stream.notes()["engine"])
+    object.__setattr__(stream.nets, "window", None)
+    assert modes(stream, [flicker(n) for n in range(3)]) == "---"
+    assert "saves no work" in str(stream.notes()["engine"])
+
+
+def test_recorded_frames_paint_the_same_windows_and_none_is_recorded_for_its_place(make, monkeypatch):
+    machine = EmulatedMachine()
+    eager, fast = make(), make(engine=CompiledEngine(machine))
+    monkeypatch.setattr("pipelines.windows.MANY", FEW)
+    walk = [flicker(n, row, column) for n, (row, column) in enumerate([(5, 5), (6, 6)] * 6 + [(1, 1)] * 6)]
+    kinds = ""
+    for pixels in walk:
+        assert np.array_equal(fast(pixels, Params(**ON)), eager(pixels, Params(**ON)))
+        kinds += "p" if fast.knobs.mode.partial else "-"
+    assert kinds.count("p") > 12
+    assert fast.painter.failed == ""
+    before, places = (fast.painter.records, machine.graphs, machine.made, machine.syncs), set()
+    for n, (row, column) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)] * 2):
+        assert np.array_equal(fast(flicker(n, row, column), Params(**ON)), eager(flicker(n, row, column), Params(**ON)))
+        places.add(fast.thrift.windows.corner)
+    for n in range(3):
+        pixels = flicker(n, 9, 9)
+        assert np.array_equal(fast(pixels, Params(**ON)), eager(pixels, Params(**ON)))
+        places.add(fast.thrift.windows.corner)
+    assert len(places) > 1
+    assert (fast.painter.records, machine.graphs, machine.made, machine.syncs) == before
+
+
+def test_the_margin_is_whole_blocks():
+    assert MARGIN % BLOCK == 0
