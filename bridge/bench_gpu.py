@@ -85,7 +85,7 @@ class Staff:
         """One row. Raises Gone, or ModelError where there is no card."""
         folder = str(self._args.streamdiffusion or "")
         order = Order(case.name, self._args.frames, left, str(Path(folder).resolve()) if folder else "")
-        patience = left if case.engine == "tensorrt" else min(left, ROW_S)
+        patience = left if case.builds else min(left, ROW_S)
         measurer = None
         try:
             if case.alone:
@@ -123,6 +123,8 @@ def unfit(case: Case, args: argparse.Namespace) -> str:
         return "it is for NVIDIA's graphics cards"
     if case.kernels == "triton" and not choose.triton():
         return "Triton is not installed: it comes with torch for NVIDIA's cards on Linux"
+    if case.kernels == "inductor" and (why := choose.uncompiled(cuda=True)):
+        return f"inductor can't be had: {why}"
     if case.engine == "tensorrt" and not choose.tensorrt():
         return "TensorRT is not installed: pip install livelatent[tensorrt]"
     return ""
@@ -132,7 +134,7 @@ def late(case: Case, left: float) -> str:
     """Why there is no time for a case, `left` seconds before the end; nothing where there is."""
     if left < LEAST_S:
         return "no time"
-    return "no time for a build: see --budget and --rows" if case.engine == "tensorrt" and left < BUILD_S else ""
+    return "no time for a build: see --budget and --rows" if case.builds and left < BUILD_S else ""
 
 
 def cases(args: argparse.Namespace) -> list[Case]:

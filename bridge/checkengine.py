@@ -33,23 +33,29 @@ def engine(config: Config, graphics: bool, card: Card | None = None) -> Check:
         rungs, verdict = choose.rungs(spec, card), choose.recall(spec, card)
     except ModelError as error:  # said by the model's own line
         return Check("engine", "note", f"not known: {error}")
-    fix = _fix(card)
+    fix, without = _fix(card), _uncompiled(card)
     if not rungs:
         return Check("engine", "note" if fix else "ok", f"eager: {choose.unfit(spec)}", fix)
     what = f"{spec.model} at {spec.width}x{spec.height}"
     if verdict is not None:
-        return Check("engine", "ok", f"{verdict.rung.name} for {what}: {verdict.why}", fix)
+        return Check("engine", "ok", f"{verdict.rung.name} for {what}: {verdict.why}{without}", fix)
     names = ", then ".join(_named(rung) for rung in rungs)
     first = "eager" if card is None else "compiled (eager's networks, whole frames recorded as graphs)"
     text = f"{first} at first; once a show has run for {AFTER_S:.0f} s, {names} {'is' if len(rungs) == 1 else 'are'}"
     return Check(
-        "engine", "ok", f"{text} measured against it ({what}); what is faster and paints alike takes over", fix
+        "engine", "ok", f"{text} measured against it ({what}); what is faster and paints alike takes over{without}", fix
     )
 
 
 def _named(rung: Rung) -> str:
     version = {"openvino": choose.openvino(), "tensorrt": choose.tensorrt()}.get(rung.engine, "")
     return f"{rung.name} ({version})" if version else rung.name
+
+
+def _uncompiled(card: Card | None) -> str:
+    """Why torch's compiler is not among the rungs of a card."""
+    why = choose.uncompiled(cuda=True) if card is not None else ""
+    return f"; torch's compiler is left out: {why}" if why else ""
 
 
 def _fix(card: Card | None) -> str:

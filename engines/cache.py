@@ -48,12 +48,13 @@ class EngineCache:
     def __init__(self, engine: str) -> None:
         self.folder = paths.home() / "engines" / engine
 
-    def get(self, name: str) -> Entry | None:
-        """What was put there; None where nothing is, or where the seal does not hold."""
+    def get(self, name: str, apart: bool = False) -> Entry | None:
+        """What was put there; None where nothing is, or where the seal does not hold. `apart`: read into memory of this
+        process before the seal is checked, so that nobody can write there afterwards; for code that is run."""
         path = self._path(name)
         try:
             with path.open("rb") as file, contextlib.suppress(ValueError):
-                whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+                whole = memoryview(file.read() if apart else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
                 os.utime(path)
                 return self._open(name, whole)
         except OSError:

@@ -45,7 +45,8 @@ class EagerUNet:
         self.cut()
         self.held: Held | None = None
         """Of its normalisations, where they can be given what a whole picture's found."""
-        self._nothing = torch.zeros((), dtype=dtype, device=spec.device)
+        self.nothing = torch.zeros((), dtype=dtype, device=spec.device)
+        """What the outermost level gets for the middle block's residual."""
         self.guidance_dim: int | None = net.config.time_cond_proj_dim
         self._guidance = GuidanceScale(self.guidance_dim, dtype, spec.device)
 
@@ -110,7 +111,7 @@ class EagerUNet:
         """As a call, by the outermost level alone, which is handed `state`."""
         self.outer.mid_block.state = state
         return self._run(
-            self.outer, x, t, cond, guidance, (*residuals, self._nothing) if residuals else (), image, known
+            self.outer, x, t, cond, guidance, (*residuals, self.nothing) if residuals else (), image, known
         )
 
     def _run(

@@ -51,6 +51,11 @@ class Case(NamedTuple):
         another's package does what it likes."""
         return self.engine in ("tensorrt", "StreamDiffusion") or bool(self.kernels)
 
+    @property
+    def builds(self) -> bool:
+        """Whether it begins with minutes of compiling."""
+        return self.engine == "tensorrt" or self.kernels == "inductor"
+
     def params(self, **more: Any) -> Params:
         values: dict[str, Any] = {"steps": self.steps, "sampler": self.sampler, "strength": 0.5, **more}
         for number in range(1, self.controls + self.temporal + 1):
@@ -71,7 +76,7 @@ def every_case(smoke: bool) -> Iterator[Case]:
         yield from (Case("tiny", engine, "fp32") for engine in ("compiled", "eager"))
         yield Case("tiny", "compiled", "fp32", steps=2, controls=1, temporal=True)
         yield Case("tiny", "compiled", "fp32", attention="torch's")
-        yield Case("tiny", "compiled", "fp32", kernels="triton")
+        yield from (Case("tiny", "compiled", "fp32", kernels=kernels) for kernels in ("triton", "inductor"))
         yield Case("tiny", "tensorrt", "fp32")
         return
     turbo = Case("sd-turbo", "compiled")
@@ -89,4 +94,5 @@ def every_case(smoke: bool) -> Iterator[Case]:
     yield from (large, large._replace(engine="eager"))
     yield from (turbo._replace(dtype="bf16"), turbo._replace(engine="eager", dtype="bf16"))
     # last, as a build takes minutes: they get what is left
+    yield turbo._replace(kernels="inductor")
     yield from (turbo._replace(engine="tensorrt", dtype=dtype) for dtype in ("fp16", "fp8"))

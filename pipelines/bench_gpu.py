@@ -56,7 +56,7 @@ class Bench:
         if case.engine == "tensorrt":
             nets = built(case.kind, plain, Build(self.size, self.size, device="cuda", dtype=case.dtype), seconds)
         elif case.kernels:
-            nets = other_kernels(recorded, Rung("eager", case.dtype, case.kernels))
+            nets = other_kernels(recorded, Rung("eager", case.dtype, case.kernels), inductor)
         if case.engine != "tensorrt":
             nets = replace(nets, controlnets=self._controls_of(case, plain))
         stream = DiffusionStream(nets, (self.size, self.size), case.params(), case.sampler)
@@ -107,7 +107,7 @@ class Bench:
 def unfit(case: Case, device: torch.device) -> str:
     """Why a case can't be measured here; nothing where it can."""
     if device.type != "cuda" and case.kernels:
-        return f"{KERNELS[case.kernels]} are for NVIDIA's graphics cards"
+        return f"{KERNELS[case.kernels]}: for NVIDIA's graphics cards alone"
     if case.engine != "tensorrt":
         return ""
     from engines.tensorrt_api import installed
@@ -141,6 +141,17 @@ def built(kind: Kind, nets: Nets, build: Build, seconds: float) -> Nets:
         ) from error
     finally:
         timer.cancel()
+
+
+def inductor(nets: Nets) -> Nets:
+    """`nets` as torch's compiler makes one row of them, in a folder that goes. Raises ModelError."""
+    from engines.inductor import here
+    from engines.inductor_order import FIRST
+
+    with tempfile.TemporaryDirectory(prefix="livelatent-") as folder:
+        cache = EngineCache("inductor")
+        cache.folder = Path(folder)
+        return here(nets, (FIRST,), cache)
 
 
 def stages(stream: DiffusionStream) -> list[float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engines import openvino_device, paths
+from engines import compiler, openvino_device, paths
 from engines.base import Build
 from engines.cache import name_of, weights_of
 from engines.errand import send
@@ -24,7 +25,7 @@ from engines.registry import Registry
 from pipelines.ladder import Rung, Tried, Verdict
 from pipelines.spec import StreamSpec
 
-SAME = 6
+SAME = 7
 """Another number, and everything is measured again."""
 BASE = Rung("eager")
 
@@ -67,13 +68,21 @@ def triton() -> str:
     return _version("triton")
 
 
+def uncompiled(cuda: bool) -> str:
+    """Why torch's compiler is not tried here, or nothing. Elsewhere than on Linux nobody has tried it."""
+    return compiler.missing(cuda) if sys.platform == "linux" else "it was made for Linux"
+
+
 def rungs(spec: StreamSpec, card: Card | None) -> list[Rung]:
     """What is above eager on this machine, in the order in which it is tried. A precision that was asked for stays."""
     if spec.engine == "tensorrt":
         return [Rung("tensorrt", spec.dtype)]
+    inductor = [] if uncompiled(card is not None) else [Rung("eager", spec.dtype, "inductor")]
     if card is None:
-        return [Rung("openvino", spec.dtype)] if openvino() and spec.device in ("auto", "cpu") else []
-    own = [Rung("eager", spec.dtype, "triton")] if triton() and spec.dtype not in ("fp8", "int8") else []
+        here = spec.device in ("auto", "cpu")
+        return [] if not here else [Rung("openvino", spec.dtype)] if openvino() else inductor
+    own = [Rung("eager", spec.dtype, "triton")] if triton() else []
+    own = [*own, *inductor] if spec.dtype not in ("fp8", "int8") else []
     if spec.dtype != "auto":
         return [*own, *([Rung("tensorrt", spec.dtype)] if tensorrt() and spec.dtype != "fp16-accumulate" else [])]
     found = [*own, Rung("eager", "fp16-accumulate", "kept")]
@@ -119,7 +128,7 @@ def place(spec: StreamSpec, card: Card | None = None) -> Path:
     machine: list[object] = (
         [_processor(), os.cpu_count()] if card is None else [card.name, list(card.capability), tensorrt(), triton()]
     )
-    machine += map(_version, packages)
+    machine += [*map(_version, packages), uncompiled(card is not None)]
     return paths.home() / "engines" / "choice" / f"{name_of(SAME, weights_of(parts), facts, machine)}.json"
 
 

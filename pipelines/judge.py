@@ -27,7 +27,7 @@ from pipelines.choose import Card, News
 from pipelines.ladder import Near, Painter, Rung, Verdict, climb
 from pipelines.params import Params
 from pipelines.spec import StreamSpec
-from pipelines.start import other_kernels, recorded
+from pipelines.start import inductor, other_kernels, recorded
 from pipelines.stream import DiffusionStream
 from pipelines.transfer import Pixels
 
@@ -95,7 +95,9 @@ def judge(
 
     def load(rung: Rung) -> Painter:
         nets, _ = recorded(_nets(spec, rung, report, cancelled))  # as a show would paint
-        return Painted(other_kernels(nets, rung), spec, wanted)
+        folder, build = choose.build_of(replace(spec, dtype=rung.dtype))
+        made = other_kernels(nets, rung, lambda nets: inductor(nets, folder, build, report, cancelled, first=True))
+        return Painted(made, spec, wanted)
 
     base = Rung("eager", spec.dtype) if spec.dtype not in ("fp8", "int8") else choose.BASE
     what = "of processor time a frame" if card is None else "a frame"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import torch
@@ -83,7 +85,7 @@ class Rungs:
             else:
                 nets = EagerEngine().load(folder, build)
                 nets = nets if self._plain.machine is None else compiled(nets, self._plain.machine)
-            nets = other_kernels(nets, rung)
+            nets = other_kernels(nets, rung, lambda nets: inductor(nets, folder, build, tell, cancelled))
         warm(nets, build)
         return nets
 
@@ -117,13 +119,26 @@ def start(spec: StreamSpec) -> tuple[Nets, str, Upgrade | None]:
     return plain, wrong, Upgrade(Rungs(spec, plain), Measured(spec, card))
 
 
-def other_kernels(nets: Nets, rung: Rung) -> Nets:
-    """`nets` with the kernels of `rung`. Raises ModelError where they can't be had."""
+def other_kernels(nets: Nets, rung: Rung, compile: Callable[[Nets], Nets]) -> Nets:
+    """`nets` with the kernels of `rung`. `compile`: has torch's compiler make them. Raises ModelError where they can't
+    be had."""
     if rung.kernels == "" or rung.kernels == "kept":
         return nets
+    if rung.kernels == "inductor":
+        return compile(nets)
     from engines.kernels import with_kernels
 
     return with_kernels(nets, rung.kernels)
+
+
+def inductor(
+    nets: Nets, folder: Path, build: Build, tell: Tell, cancelled: threading.Event | None, first: bool = False
+) -> Nets:
+    """`nets` with a denoiser that torch's compiler makes, or has made. `first`: what is measured of it is enough."""
+    from engines.inductor import with_inductor
+    from engines.inductor_order import EVERY, FIRST
+
+    return with_inductor(nets, folder, build, (FIRST,) if first else EVERY, tell, cancelled)
 
 
 def recorded(nets: Nets) -> tuple[Nets, str]:

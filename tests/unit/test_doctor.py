@@ -162,6 +162,10 @@ def test_which_engine_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
     check = checkengine.engine(plain, True, card)
     assert "then tensorrt fp16 (11.4.0), then tensorrt fp8 (11.4.0) are measured" in check.text
     assert "fp8" not in checkengine.engine(plain, True, card._replace(capability=(8, 6))).text
+    monkeypatch.setattr(choose, "uncompiled", lambda cuda: "there is no C++ compiler (g++)")
+    assert "compiler is left out: there is no C++ compiler" in checkengine.engine(plain, True, card).text
+    monkeypatch.setattr(choose, "uncompiled", lambda cuda: "")
+    assert "eager inductor, then" in checkengine.engine(plain, True, card).text
     choose.keep(spec, Verdict(Rung("tensorrt", "fp8"), "tensorrt fp8 is 1.4 times as fast here"), card)
     assert checkengine.engine(plain, True, card).text.startswith("tensorrt fp8 for pocket at")
     assert "are measured" in checkengine.engine(plain, True, card._replace(name="RTX 5090")).text

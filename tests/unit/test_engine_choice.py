@@ -38,6 +38,7 @@ def here(model_folder, monkeypatch):
     """The model `small`, and a machine without a graphics card that has openvino."""
     register_model(model_folder())
     monkeypatch.setattr(choose, "openvino", lambda: "2026.4.1")
+    monkeypatch.setattr(choose, "uncompiled", lambda cuda: "there is no C++ compiler (g++)")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
@@ -247,6 +248,14 @@ def test_what_a_machine_has_is_tried_in_order(monkeypatch):
     assert names(new) == ["eager own kernels", "eager fp16-accumulate"]
     assert names(new, dtype="bf16") == ["eager bf16 own kernels"]
     assert names(None) == ["openvino"]
+    monkeypatch.setattr(choose, "uncompiled", lambda cuda: "")
+    assert names(new) == ["eager own kernels", "eager inductor", "eager fp16-accumulate"]
+    assert names(new, dtype="bf16") == ["eager bf16 own kernels", "eager bf16 inductor"]
+    assert names(new, engine="tensorrt", dtype="fp8") == ["tensorrt fp8"]
+    assert names(None) == ["openvino"]
+    monkeypatch.setattr(choose, "openvino", str)
+    assert names(None) == ["eager inductor"], "a processor that openvino is not there for"
+    assert names(None, device="mps") == []
 
 
 def test_what_was_found_on_one_card_says_nothing_of_another():
