@@ -17,7 +17,7 @@ from engines.control import EagerControlNet, residual_shapes
 from engines.eager import Modules, coders
 from engines.eagernet import EagerUNet
 from engines.fold import fold_codec
-from engines.given import Ahead, Blend, Known
+from engines.given import Ahead, Around, Blend, Known
 from engines.outer import outer_of
 from engines.text import ClipText
 
@@ -116,6 +116,22 @@ class OuterGraph(UNetGraph):
         return self._call.from_deep(state, x, told.t, told.cond, told.guidance, residuals, known=told.known)
 
 
+class WholeGraph(UNetGraph):
+    """As UNetGraph, without residuals; to that and to what its normalisations find, [1, numbers]."""
+
+    def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        told, _ = self._sort(t, more)
+        return self._call.with_surroundings(x, told.t, told.cond, told.guidance, (), None, told.known)
+
+
+class PartGraph(UNetGraph):
+    """As UNetGraph, with what normalisations found in the whole picture, [1, numbers], in the place of residuals."""
+
+    def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
+        told, (kept,) = self._sort(t, more)
+        return self._call(x, told.t, told.cond, told.guidance, known=told.known, around=Around(kept, False))
+
+
 class ControlGraph(nn.Module):
     """x, what `sort` wants, the embedded hint [1, C, h, w]. To residuals, the middle block's last; `outer`: only to
     those that the denoiser's outermost level takes."""
@@ -193,6 +209,17 @@ def deep_graphs(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None 
     return {
         "unet": Graph(DeepGraph(unet, found.unet, sort), whole.inputs, ("out", "deep")),
         "outer": Graph(OuterGraph(unet, unet.outer, sort), kept, ("out",)),
+    }
+
+
+def part_graphs(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None = None) -> dict[str, Graph]:
+    """`whole`, a denoiser that also gives what its normalisations find, and `part`, which is given that: see
+    engines.surroundings. Both without residuals."""
+    unet, (inputs, sort) = _eager(found).surround(), _told(found, cond, ahead)
+    kept = {**inputs, "surroundings": _noise(1, unet.numbers).abs()}
+    return {
+        "whole": Graph(WholeGraph(unet, found.unet, sort), inputs, ("out", "surroundings")),
+        "part": Graph(PartGraph(unet, found.unet, sort), kept, ("out",)),
     }
 
 

@@ -23,12 +23,20 @@ from engines.errors import ModelError
 from engines.given import Ahead, Outer
 from engines.openvino_build import Order, carry_out, is_picture, send_out
 from engines.openvino_device import OpenvinoDevice, openvino
-from engines.openvino_nets import OpenvinoControlNet, OpenvinoDecode, OpenvinoEncode, OpenvinoUNet
+from engines.openvino_nets import (
+    OpenvinoControlNet,
+    OpenvinoDecode,
+    OpenvinoEncode,
+    OpenvinoUNet,
+    OpenvinoWindowUNet,
+)
+from engines.openvino_window import Loaded, OpenvinoWindow
 from engines.outer import outer_of
 from engines.text import ClipText
 from engines.weights import CLASSES, check_folder, check_net, read_json
+from engines.window import Painters
 
-FORMAT = 5
+FORMAT = 6
 """Of what is in the cache: another number for other graphs."""
 CPU = torch.device("cpu")
 
@@ -132,6 +140,20 @@ class OpenvinoEngine:
         }
         return {"unet": unet, **codec, **parts}
 
+    def _window_names(
+        self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, size: tuple[int, int]
+    ) -> dict[str, str]:
+        """Of what paints windows of this size; where it is the picture's, of what leaves behind what they need."""
+        whole = size == (build.height, build.width)
+        there = self._names(folder, replace(build, height=size[0], width=size[1]), device, text)
+        kind = "whole" if whole else "part"
+        named = {kind: name_of(FORMAT, kind, there["unet"])}
+        return (
+            named
+            if whole
+            else {**named, **{part: there[part] for part in ("encode", "encode_bytes", "decode") if part in there}}
+        )
+
     def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> Found:
         """The programs of these names, compiled now."""
         try:
@@ -167,18 +189,15 @@ class OpenvinoEngine:
         notes, programs = found.notes["unet"], found.programs
         channels, height, width = notes["latent"]
         latent = channels, height, width
-        picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
-        hidden = TensorSpec("latent", (1, *latent), torch.float32)
+        encode, decode = _codec(programs, build, latent)
         residuals = tuple((c, h, w) for c, h, w in notes["residuals"])
         outer = _outer(folder, latent)
         return Nets(
             unet=OpenvinoUNet(
                 programs["unet"], unet_spec(latent, text, CPU), notes["guided"], programs.get("outer"), found.ahead
             ),
-            encode=OpenvinoEncode(
-                programs["encode"], programs.get("encode_bytes"), NetSpec((picture,), (hidden,), CPU)
-            ),
-            decode=OpenvinoDecode(programs["decode"], NetSpec((hidden,), (picture,), CPU)),
+            encode=encode,
+            decode=decode,
             text=text,
             scheduler=read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json"),
             latent=latent,
@@ -188,6 +207,7 @@ class OpenvinoEngine:
             described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
             residuals=residuals,
             outer=outer,
+            window=self._window(folder, build, device, text, found),
             threads=1
             if device.name == "CPU"
             else 0,  # others of torch's would wait for cores that OpenVINO's still hold
@@ -195,6 +215,28 @@ class OpenvinoEngine:
                 control, build, device, text, latent, residuals, outer is not None
             ),
         )
+
+    def _window(
+        self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, found: Found
+    ) -> OpenvinoWindow | None:
+        notes, size = found.notes["unet"], (build.height, build.width)
+        if notes["kind"] != "tiny autoencoder":
+            return None
+
+        @torch.inference_mode()
+        def load(wanted: tuple[int, int]) -> Loaded:
+            names = self._window_names(folder, build, device, text, wanted)
+            there = replace(build, height=wanted[0], width=wanted[1])
+            order = Order(folder, there, names, _shapes(text))
+            loaded = self._revived(device, names) or self._made(device, names, order)
+            ((denoiser, notes),) = ((part, loaded.notes[part]) for part in ("whole", "part") if part in loaded.notes)
+            spec = unet_spec(tuple(notes["latent"]), text, CPU)
+            unet = OpenvinoWindowUNet(loaded.programs[denoiser], spec, notes["guided"], None, found.ahead)
+            programs = found.programs | loaded.programs
+            encode, decode = _codec(programs, there, tuple(notes["latent"]))
+            return Loaded(Painters(encode, unet, decode), notes["numbers"])
+
+        return OpenvinoWindow(load, size, notes["grid"], beside=not self._here)
 
     @torch.inference_mode()
     def _control(
@@ -213,6 +255,15 @@ class OpenvinoEngine:
         channels = int(found.notes["control"]["channels"])
         spec = NetSpec((x, t, *rest), outputs, CPU)
         return OpenvinoControlNet(found.programs, spec, channels, found.ahead)
+
+
+def _codec(
+    programs: dict[str, Program], build: Build, latent: tuple[int, int, int]
+) -> tuple[OpenvinoEncode, OpenvinoDecode]:
+    picture = TensorSpec("image", (1, 3, build.height, build.width), torch.float32)
+    hidden = TensorSpec("latent", (1, *latent), torch.float32)
+    encode = OpenvinoEncode(programs["encode"], programs.get("encode_bytes"), NetSpec((picture,), (hidden,), CPU))
+    return encode, OpenvinoDecode(programs["decode"], NetSpec((hidden,), (picture,), CPU))
 
 
 def _outer(folder: Path, latent: tuple[int, int, int]) -> Outer | None:

@@ -24,16 +24,27 @@ from engines.control import ControlLoader, residual_shapes
 from engines.eager import load_modules, sentences
 from engines.errors import ModelError
 from engines.given import Ahead
-from engines.graphs import Graph, blended, codec_graphs, control_graphs, deep_graphs, foreseen, pixel_graphs
+from engines.graphs import (
+    Graph,
+    blended,
+    codec_graphs,
+    control_graphs,
+    deep_graphs,
+    foreseen,
+    part_graphs,
+    pixel_graphs,
+)
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
 from engines.weights import check_folder
+from engines.window import grid_of
 
 PATIENCE_S = 3600.0
 NICE = 10
 CPU = torch.device("cpu")
 TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 """torch's names for what networks are computed in."""
+DENOISERS = ("unet", "outer", "whole", "part")
 PICTURES = ("image", "levels")
 """In numbers, and in bytes."""
 Shape = tuple[int, int, int]
@@ -57,15 +68,13 @@ def carry_out(order: Order, device: OpenvinoDevice, cache: EngineCache) -> None:
     """Compile and keep. Raises ModelError, and OSError where the cache can't be written."""
     with torch.inference_mode():
         graphs, ahead, notes = _control(order) if order.latent is not None else _model(order)
-    facts, content = _packed(ahead, device)
-    cache.put(order.names["ahead"], facts, content)
-    del ahead, content
+    if "ahead" in order.names:
+        cache.put(order.names["ahead"], *_packed(ahead, device))
+    del ahead
     for part in [part for part in graphs if part in order.names]:
         graph = graphs.pop(part)  # its torch weights go as soon as OpenVINO has its own
         precision = (
-            "f32"
-            if notes.get("wide") and device.precision == "f16" and part not in ("unet", "outer")
-            else device.precision
+            "f32" if notes.get("wide") and device.precision == "f16" and part not in DENOISERS else device.precision
         )
         _keep(part, graph, precision, notes, order, device, cache)
 
@@ -80,9 +89,14 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
         "kind": found.kind,
         "residuals": residual_shapes(found.unet.config, found.latent),
         "wide": bool(found.vae.config.get("force_upcast", False)),
+        "grid": grid_of(found.unet.config, order.build.height // found.latent[1]),
     }
     ahead = foreseen(found)
-    unet = {part: blended(graph) for part, graph in deep_graphs(found, _cond(order), ahead).items()}
+    windows = not order.names.keys().isdisjoint({"whole", "part"})
+    made = (part_graphs if windows else deep_graphs)(found, _cond(order), ahead)
+    if windows:
+        notes["numbers"] = made["part"].inputs["surroundings"].shape[1]
+    unet = {part: blended(graph) for part, graph in made.items()}
     size = order.build.height, order.build.width
     graphs = {**unet, **codec_graphs(found, size, folded=True), **pixel_graphs(found, size)}
     graphs["decode"] = graphs.pop("finish")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engines.base import Finished, NetSpec
-from engines.given import Ahead, Blend, Deep, ImagePrompt, Known
+from engines.given import Ahead, Around, Blend, Deep, ImagePrompt, Known
 
 if TYPE_CHECKING:
     from engines.openvino import Program
@@ -99,6 +99,37 @@ class OpenvinoUNet:
             return out
         assert self._outer is not None, "a frame asks for the outermost level of a denoiser that has none"
         return self._outer(x, *told, kept, *residuals)[0]
+
+
+class OpenvinoWindowUNet(OpenvinoUNet):
+    """The same for parts of pictures, or for whole ones that leave behind what their parts need; without residuals."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        guidance: Tensor | None = None,
+        residuals: Sequence[Tensor] = (),
+        image: ImagePrompt | None = None,
+        deep: Deep | None = None,
+        known: Known | None = None,
+        blend: Blend | None = None,
+        around: Around | None = None,
+    ) -> Tensor:
+        assert around is not None, "a window is painted in the light of the whole"
+        assert deep is None, "windows know nothing of levels that are kept"
+        assert not residuals, "nor of control units"
+        self._around = around
+        return super().__call__(x, t, cond, guidance, (), image, None, known, blend)
+
+    def _row(self, x: Tensor, told: list[Tensor], residuals: list[Tensor], deep: Deep | None, i: int) -> Tensor:
+        kept = self._around.kept[i : i + 1]
+        if not self._around.fresh:
+            return self._program(x, *told, kept)[0]
+        out, found = self._program(x, *told)
+        kept.copy_(found)
+        return out
 
 
 class OpenvinoControlNet:

@@ -26,6 +26,8 @@ class Window(Protocol):
     """That the denoiser's normalisations keep of a whole picture, at each step."""
     present: Sequence[object]
     """All networks that `painters` gives."""
+    wrong: str
+    """Why something of it can't be had, a sentence, or nothing."""
     fixed: bool
     """Whether there are networks of each size apart: then few sizes do."""
 
@@ -38,7 +40,7 @@ class Window(Protocol):
 class EagerWindow:
     """Implements Window with networks that take any size."""
 
-    fixed = False
+    fixed, wrong = False, ""
 
     def __init__(self, painters: Painters, grid: int, numbers: int) -> None:
         self._painters, self.grid, self.numbers = painters, grid, numbers
