@@ -23,7 +23,10 @@ from pipelines.rest import Settled
 from pipelines.reuse import told
 from pipelines.transfer import Pixels
 
-FEW = ((0.625, 0.375), (0.375, 0.625), (0.5, 0.5), (1.0, 0.5), (0.5, 1.0), (0.75, 0.75))
+FEW = (
+    *((0.625, 0.375), (0.375, 0.625), (0.5, 0.5), (0.75, 0.5), (0.5, 0.75)),
+    *((1.0, 0.5), (0.5, 1.0), (0.75, 0.75)),
+)
 _SIDES = 0.25, 0.375, 0.5, 0.625, 0.75, 1.0
 MANY = tuple(sorted(product(_SIDES, _SIDES), key=lambda share: share[0] * share[1]))[:-1]
 """Shares of the picture's height and width, the smallest first: where each size is recorded or compiled, and else."""

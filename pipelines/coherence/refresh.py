@@ -26,7 +26,7 @@ BLOCK, CELL = 16, 4
 ones, being a multiple of 64."""
 QUIET = 0.5
 """A block that moves comes to rest below this part of the threshold."""
-MARGIN = 32
+MARGIN = 16
 """Pixels along the edges of a part that are painted for the sake of those within, and not shown: what lies beyond is
 missing in them."""
 RENEWED = 0.75

@@ -148,8 +148,10 @@ def test_the_host_sees_all_blocks_that_refresh_sees(channels, fit):
 
 
 def test_sizes_fit_the_networks_and_the_smallest_comes_first():
-    assert list(sizes((512, 768), 64))[2:] == [(256, 384), (512, 384), (256, 768), (384, 576)]
-    assert list(sizes((512, 512), 64))[:2] == [(320, 192), (192, 320)]
+    few = list(sizes((512, 512), 64))
+    assert few[:4] == [(320, 192), (192, 320), (256, 256), (384, 256)]
+    assert few == sorted(few, key=np.prod)
+    assert list(sizes((512, 768), 64))[2:4] == [(256, 384), (384, 384)]
     many = list(sizes(SIZE, 16, MANY))
     assert len(many) == len(set(many)) == len(MANY)
     assert all(h % 16 == 0 and w % 16 == 0 and (h, w) != SIZE for h, w in many)
@@ -205,31 +207,37 @@ def test_a_part_is_painted_where_something_moves_and_the_rest_is_kept(make):
         assert np.abs(picture.astype(int) - (shown[0].permute(1, 2, 0).numpy() * 127.5 + 127.5)).max() <= 0.51
 
 
+def by_hand(stream: DiffusionStream, pixels: np.ndarray, alone: bool = False) -> Tensor:
+    """What the networks make of the last window of `pixels` and of the noise there, in the middle block; `alone`: with
+    the window's own statistics."""
+    nets, knobs, (y, x) = stream.nets, stream.knobs, stream.thrift.windows.corner
+    mode, (height, width) = knobs.mode, knobs.mode.window
+    noise = [each[:, :, y // 8 : (y + height) // 8, x // 8 : (x + width) // 8] for each in knobs.noise]
+    knobs.mode = mode._replace(window=None) if alone else mode
+    with torch.inference_mode():
+        part = torch.from_numpy(pixels[y : y + height, x : x + width]).permute(2, 0, 1)[None] / 127.5 - 1
+        x0 = nets.encode(part)
+        model = guided(controlled(nets, [], knobs, stream.state), x0, knobs)
+        start = noised(x0, noise[0], knobs.start_alpha, knobs.start_sigma)
+        found = nets.decode(SAMPLERS[mode.sampler](model, start, knobs.levels, noise))
+    knobs.mode = mode
+    return found[:, :, 80 - y : 96 - y, 80 - x : 96 - x].clamp(-1, 1)
+
+
 @pytest.mark.parametrize("values", [{}, {"steps": 2, "sampler": "lcm", "guidance_mode": "full", "guidance": 2.0}])
 def test_what_is_painted_is_the_window_of_input_and_noise_in_the_light_of_the_whole(values, make):
     stream = make()
     modes(stream, [flicker(n) for n in range(4)], **values)
-    nets, knobs, (y, x) = stream.nets, stream.knobs, stream.thrift.windows.corner
-    height, width = knobs.mode.window
-    noise = [each[:, :, y // 8 : (y + height) // 8, x // 8 : (x + width) // 8] for each in knobs.noise]
-    with torch.inference_mode():
-        part = torch.from_numpy(flicker(3)[y : y + height, x : x + width]).permute(2, 0, 1)[None] / 127.5 - 1
-        x0 = nets.encode(part)
-        model = guided(controlled(nets, [], knobs, stream.state), x0, knobs)
-        start = noised(x0, noise[0], knobs.start_alpha, knobs.start_sigma)
-        wanted = nets.decode(SAMPLERS[knobs.mode.sampler](model, start, knobs.levels, noise))
-    at = slice(80, 96), slice(80, 96)
-    there = wanted[:, :, 80 - y : 96 - y, 80 - x : 96 - x].clamp(-1, 1)
-    assert (stream.state.refresh.shown[:, :, *at] - there).abs().max() < 1e-4
+    assert (stream.state.refresh.shown[:, :, 80:96, 80:96] - by_hand(stream, flicker(3))).abs().max() < 1e-4
 
 
-def test_it_is_nearly_what_the_whole_picture_has_there(make):
+def test_it_is_nearer_to_what_the_whole_picture_has_there_than_a_window_alone(make):
     stream, whole = make(), make()
-    modes(stream, [flicker(n) for n in range(3)])
-    for n in range(3, 7):
-        a, b = stream(flicker(n), Params(**ON)), whole(flicker(n), Params())
-        there = np.abs(a[80:96, 80:96].astype(int) - b[80:96, 80:96]).mean()
-        assert there < 3.0, "random networks; a window without the whole's statistics lies further off"
+    modes(stream, [flicker(n) for n in range(4)])
+    whole(flicker(3), Params())
+    wanted = whole.state.picture[:, :, 80:96, 80:96]
+    near, alone = ((by_hand(stream, flicker(3), how) - wanted).abs().mean() for how in (False, True))
+    assert near < 0.7 * alone
 
 
 def test_all_of_it_is_painted_where_too_much_moves_and_after_a_cut(make):
@@ -327,9 +335,9 @@ def test_recorded_frames_paint_the_same_windows_and_none_is_recorded_for_its_pla
     eager, fast = make(), make(engine=CompiledEngine(machine))
     for name in ("FEW", "MANY"):
         monkeypatch.setattr(f"pipelines.windows.{name}", ((0.75, 0.75),))
-    walk = [flicker(n, row, column) for n, (row, column) in enumerate([(5, 5), (6, 6)] * 6 + [(1, 1)] * 6)]
+    walk = [flicker(n, row, column) for n, (row, column) in enumerate([(5, 5), (6, 6)] * 4 + [(1, 1)] * 5)]
     kinds = ""
-    for pixels in walk:
+    for pixels in [*walk, SCENE[::-1].copy(), *walk]:
         assert np.array_equal(fast(pixels, Params(**ON)), eager(pixels, Params(**ON)))
         kinds += "p" if fast.knobs.mode.partial else "-"
     assert kinds.count("p") > 12
