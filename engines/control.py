@@ -14,9 +14,10 @@ from torch import Tensor
 
 from engines.base import NetSpec, TensorSpec
 from engines.errors import ModelError, first_line
-from engines.given import Ahead, Known, Reads
+from engines.given import Ahead, Around, Known, Reads
 from engines.idle import leave_out
 from engines.outer import LAYERS, outer_control
+from engines.surroundings import Held, surround
 from engines.weights import CLASSES, check_net
 
 Shape = tuple[int, int, int]
@@ -29,6 +30,8 @@ class EagerControlNet:
     def __init__(self, net: Any, dtype: torch.dtype, spec: NetSpec) -> None:
         self.net, self._dtype, self.spec = net, dtype, spec
         self.ahead: Ahead | None = None
+        self.held: Held | None = None
+        """See EagerUNet."""
         self.channels: int = net.config.conditioning_channels
         self._flip = net.config.controlnet_conditioning_channel_order == "bgr"
         self.embedding = net.controlnet_cond_embedding
@@ -53,6 +56,16 @@ class EagerControlNet:
         self.ahead = foresee(self.net)
         return self
 
+    def surround(self) -> EagerControlNet:
+        """Have it see parts of pictures, too; not where it says one thing of all of a picture."""
+        self.held = None if self.net.config.global_pool_conditions else surround(self.net)
+        return self
+
+    @property
+    def numbers(self) -> int:
+        """That its normalisations keep of a whole picture; none where it sees whole pictures alone."""
+        return self.held.numbers if self.held is not None else 0
+
     def __call__(
         self,
         x: Tensor,
@@ -61,8 +74,13 @@ class EagerControlNet:
         hint: Tensor,
         outer: bool = False,
         known: Known | None = None,
+        around: Around | None = None,
     ) -> tuple[Tensor, ...]:
         """Residuals, the middle block's last: [B, C, h, w] each, in the engine's precision."""
+        if around is not None:
+            assert self.held is not None, "a part is shown to a network that knows of no whole"
+            with self.held.around(around):
+                return self(x, t, cond, hint, outer, known)
         if known is None and self.ahead is not None:
             known = self.ahead(t, cond)
         net = self._outer if outer else self.net
@@ -92,7 +110,8 @@ class ControlLoader:
         foresees: bool = False,
     ) -> None:
         """`cond`: what the text encoder gives, one row each. `residuals`: what the UNet takes. `foresees`: whether what
-        it loads takes what is known ahead (engines.ahead); not where a compiler makes something else of it."""
+        it loads takes what is known ahead (engines.ahead) and sees parts of pictures (engines.surroundings); not where
+        a compiler makes something else of it."""
         self._foresees = foresees
         self._latent, self._cond, self._residuals = latent, cond, residuals
         self._device, self._dtype = device, dtype
@@ -127,7 +146,7 @@ class ControlLoader:
         leave_out(net)
         net = net.eval().requires_grad_(False).to(device=self._device, memory_format=torch.channels_last)
         control = EagerControlNet(net, self._dtype, self._spec())
-        return control.foresee() if self._foresees else control
+        return control.foresee().surround() if self._foresees else control
 
     def _spec(self) -> NetSpec:
         x, t = TensorSpec("x", (1, *self._latent), torch.float32), TensorSpec("t", (), torch.float32)

@@ -26,6 +26,7 @@ from engines.crossattention import install
 from engines.eagernet import EagerUNet
 from engines.errors import ModelError, first_line
 from engines.groupnorm import Normed, NormedSilu, normed
+from engines.surroundings import release
 
 
 class Fused(ResnetBlock2D):  # type: ignore[misc]  # diffusers is untyped
@@ -66,6 +67,7 @@ def with_kernels(nets: Nets, kernels: Kernels) -> Nets:
         assert load is not None, "the engine eager runs ControlNets"
         control = load(folder)
         assert isinstance(control, EagerControlNet)
+        control.held = None  # its own kernels look at what they are given alone
         fuse(control.net)
         return control
 
@@ -96,6 +98,7 @@ def twin(unet: EagerUNet) -> EagerUNet:
 def fuse(net: Any) -> int:
     """Have a UNet2DConditionModel, or a ControlNetModel, normalise by `engines.groupnorm`; in how many places."""
     places = 0
+    release(net)
     for part in list(net.modules()):
         if type(part) is ResnetBlock2D and _usual(part):
             part.__class__ = Fused

@@ -8,6 +8,8 @@ edges.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,17 @@ class Held:
         self.numbers = 0
         """That are kept for each picture of a batch."""
         self._found: dict[int, Tensor] = {}
+
+    @contextmanager
+    def around(self, around: Around | None) -> Iterator[None]:
+        """Inside, the denoiser runs with that; what it finds in a whole picture is left there."""
+        self.now = around
+        try:
+            yield
+        finally:
+            self.now = None
+        if around is not None and around.fresh:
+            around.kept.copy_(self.take())
 
     def hear(self, first: int, numbers: Tensor) -> None:
         """What a normalisation found, [B, ...], goes from the number `first` on."""
@@ -62,8 +75,15 @@ def normed(x: Tensor, kept: Tensor, norm: nn.GroupNorm) -> Tensor:
     return torch.addcmul(after.view(shape).to(x.dtype), x, scale.view(shape).to(x.dtype))
 
 
+def release(net: Any) -> None:
+    """Undo it."""
+    for norm in [part for part in net.modules() if type(part) is Surrounded]:
+        norm.__class__ = nn.GroupNorm  # type: ignore[assignment]
+
+
 def surround(net: Any) -> Held:
-    """Have the normalisations of a UNet2DConditionModel be given what they use. They keep their names and weights."""
+    """Have the normalisations of a UNet2DConditionModel or a ControlNetModel be given what they use. They keep their
+    names and weights."""
     held = Held()
     for norm in [part for part in net.modules() if type(part) is nn.GroupNorm and part.affine]:
         norm.__class__ = Surrounded

@@ -37,6 +37,13 @@ class Window(Protocol):
         ...
 
 
+def numbers_of(control: object) -> int:
+    """What a ControlNet's normalisations keep of a whole picture; 0 for one that sees whole pictures alone. Others take
+    `around` as `Window`'s denoiser does."""
+    found: int = getattr(control, "numbers", 0)
+    return found
+
+
 class EagerWindow:
     """Implements Window with networks that take any size."""
 

@@ -18,6 +18,7 @@ from engines.base import HintNet, Nets
 from engines.given import Blend
 from pipelines.knobs import Knobs
 from pipelines.pace import WAITING
+from pipelines.part import seen
 from pipelines.past import Past, moved_along
 from pipelines.prepare import prepare, to_bytes
 from pipelines.preprocess.flowcolour import flow_to_image
@@ -55,7 +56,7 @@ def prepare_hints(
         if unit.number == mode.hint:
             state.hint.copy_(to_bytes(torch.add(-1.0, shown[:, -3:], alpha=2.0)))  # of six channels, the flow
         masks = _masks(own, unit, past, mode.size, nets)
-        hints.append(Hint(unit, nets.controlnets[unit.net].embed(shown), masks))
+        hints.append(Hint(unit, nets.controlnets[unit.net].embed(seen(shown, knobs)), masks))
     return hints
 
 
@@ -75,7 +76,7 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamSta
         with nets.aside() if nets.aside is not None and hints else nullcontext():
             for hint in hints:
                 if hint.unit.steps[i]:
-                    total = _sum(total, _residuals(nets, hint, x, i, cond, knobs))
+                    total = _sum(total, _residuals(nets, hint, x, i, cond, knobs, state))
         image = knobs.image.look(mode.image, x.shape[0])
         deep = state.deep.at(nets, mode.deep, i, x.shape[0])
         more = knobs.foreknown.look(nets.unet, i, x, knobs) | state.surroundings.at(nets, mode, i, x.shape[0])
@@ -86,11 +87,15 @@ def controlled(nets: Nets, hints: Sequence[Hint], knobs: Knobs, state: StreamSta
     return denoise
 
 
-def _residuals(nets: Nets, hint: Hint, x: Tensor, i: int, cond: Sequence[Tensor], knobs: Knobs) -> tuple[Tensor, ...]:
+def _residuals(
+    nets: Nets, hint: Hint, x: Tensor, i: int, cond: Sequence[Tensor], knobs: Knobs, state: StreamState
+) -> tuple[Tensor, ...]:
     net = nets.controlnets[hint.unit.net]
     outer = nets.outer.residuals if nets.outer is not None and knobs.mode.deep == "kept" else None
-    known = knobs.foreknown.look(net, i, x, knobs)
-    found = net(x, knobs.levels.t[i], cond, hint.embedded, outer is not None, **known)[:outer]
+    more = knobs.foreknown.look(net, i, x, knobs) | state.surroundings.at(
+        nets, knobs.mode, i, x.shape[0], hint.unit.net
+    )
+    found = net(x, knobs.levels.t[i], cond, hint.embedded, outer is not None, **more)[:outer]
     scales = knobs.units.scales(hint.unit.number, x.shape[0])[:outer]
     scaled = tuple(residual * scale for residual, scale in zip(found, scales, strict=True))
     return tuple(a * mask for a, mask in zip(scaled, hint.masks[:outer], strict=True)) if hint.masks else scaled

@@ -37,7 +37,8 @@ def _on_processor(nets: Nets) -> bool:
 
 def sees_bytes(knobs: Knobs, nets: Nets) -> bool:
     """Whether the input may stay in bytes, which the encoder takes as they are; nothing else sees them, or a part."""
-    return (plain(knobs, nets) or (knobs.mode.partial and _on_processor(nets))) and takes_bytes(nets.encode)
+    part = knobs.mode.partial and not knobs.mode.units and _on_processor(nets)
+    return (part or plain(knobs, nets)) and takes_bytes(nets.encode)
 
 
 def finished_here(image: Tensor) -> Finished:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engines.base import Nets
 from engines.fit import Box
+from engines.window import numbers_of
 from pipelines.coherence.blocks import Fitted, HostBlocks
 from pipelines.coherence.refresh import BLOCK, MARGIN
 from pipelines.knobs import Mode
@@ -22,6 +23,7 @@ from pipelines.params import Params
 from pipelines.rest import Settled
 from pipelines.reuse import told
 from pipelines.transfer import Pixels
+from pipelines.units import UnitMode
 
 FEW = (
     *((0.625, 0.375), (0.375, 0.625), (0.5, 0.5), (0.75, 0.5), (0.5, 0.75)),
@@ -58,7 +60,7 @@ class Windows:
     def planned(self, mode: Mode, pixels: Pixels, params: Params, nets: Nets, *others: object) -> Mode:
         """`mode` with the window that the next frame paints, whose input is uint8 (h, w, 1 | 3 | 4). `others`: what
         decides the picture besides that; all of it is painted when any of that moved."""
-        if not mode.temporal.refresh or not possible(mode, params) or nets.window is None:
+        if not mode.temporal.refresh or nets.window is None or not possible(mode, params, nets):
             self.note = WHOLE if mode.temporal.refresh and nets.window is None else ""
             self.forget()
             return mode
@@ -114,13 +116,14 @@ class Windows:
         return None
 
 
-def possible(mode: Mode, params: Params) -> bool:
+def possible(mode: Mode, params: Params, nets: Nets) -> bool:
     """Whether a part of this mode's picture can be painted alone. Not where something looks across the whole picture or
-    along its motion: units, feedback, smoothing, colours, noise that is warped; nor with deep levels that are kept."""
+    along its motion: feedback, smoothing, colours, noise that is warped; nor with deep levels that are kept. Units are
+    shown the part of a hint that is made of the whole, if their networks take that."""
     past = mode.temporal
     return (
         mode.work == "img2img"
-        and not mode.units
+        and all(_apart(unit) and numbers_of(nets.controlnets.get(unit.net)) for unit in mode.units)
         and mode.deep == "off"
         and past.feedback == "off"
         and past.smoothing == "off"
@@ -128,6 +131,11 @@ def possible(mode: Mode, params: Params) -> bool:
         and past.noise != "warp"
         and params.ip_source != "previous_output"
     )
+
+
+def _apart(unit: UnitMode) -> bool:
+    """Whether its hint depends on the present picture alone, and acts everywhere in it."""
+    return not unit.looks_back and not unit.beside and unit.mask == "off"
 
 
 def sizes(size: tuple[int, int], grid: int, shares: Sequence[tuple[float, float]] = FEW) -> Iterator[tuple[int, int]]:

@@ -25,11 +25,13 @@ from pipelines.prepare import prepare
 from pipelines.sampling import SAMPLERS, noised
 from pipelines.stream import DiffusionStream
 from pipelines.windows import MANY, sizes, within
+from tests.support.controlnets import register, write_controlnet
 
 SIDE, CPU = 192, torch.device("cpu")
 SIZE = SIDE, SIDE
 SCENE = draw(3.0, SIDE, SIDE, 1)
 ON = {"refresh_threshold": 6.0}
+UNIT = {"control1_on": True, "control1_model": "a", "control1_preprocessor": "canny", "control1_weight": 1.5}
 
 
 def rand(*shape: int, seed: int = 1) -> Tensor:
@@ -163,8 +165,9 @@ def test_sizes_fit_the_networks_and_the_smallest_comes_first():
 
 
 @pytest.fixture
-def make(shared_nets, model_folder) -> Iterator[Callable[..., DiffusionStream]]:
+def make(shared_nets, model_folder, tmp_path) -> Iterator[Callable[..., DiffusionStream]]:
     made: list[DiffusionStream] = []
+    register({"a": write_controlnet(tmp_path / "a", model_folder("sd15"), 1)})
 
     def new(kind: str = "sd15", engine: CompiledEngine | None = None) -> DiffusionStream:
         build = Build(*SIZE, device="cpu", dtype="fp32")
@@ -238,6 +241,39 @@ def test_it_is_nearer_to_what_the_whole_picture_has_there_than_a_window_alone(ma
     wanted = whole.state.picture[:, :, 80:96, 80:96]
     near, alone = ((by_hand(stream, flicker(3), how) - wanted).abs().mean() for how in (False, True))
     assert near < 0.7 * alone
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": 2, "sampler": "lcm", "guidance_mode": "full", "guidance": 2.0}])
+def test_control_units_steer_a_part_as_they_steer_the_whole(more, make):
+    stream, whole, bare = make(), make(), make()
+    values = {**UNIT, **more}
+    for each in (stream, whole):
+        each.tune(Params(**values))
+    assert modes(stream, [flicker(n) for n in range(4)], **values) == "-Wpp"
+    whole(flicker(3), Params(**values))
+    modes(bare, [flicker(n) for n in range(4)], **more)
+    there = slice(None), slice(None), slice(80, 96), slice(80, 96)
+    wanted = whole.state.picture[there]
+    near, far = ((each.state.refresh.shown[there] - wanted).abs().mean() for each in (stream, bare))
+    assert near < 0.6 * far
+    for kept in (each for key, each in stream.state.surroundings.kept.items() if key[0] == "a"):
+        assert kept[0].abs().sum() > 0.0
+        kept.mul_(3.0)
+    modes(stream, [flicker(4), flicker(5)], **values)
+    assert (stream.state.refresh.shown[there] - wanted).abs().mean() > near + 0.005, "its own statistics are used"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"control1_source": "previous_output"}, {"control1_source": "previous_input"}, {"control1_mask": "alpha"},
+        {"control1_source": "previous_output", "control1_follow": False},
+    ],
+)  # fmt: skip
+def test_units_that_look_back_or_act_in_places_are_shown_whole_pictures(values, make):
+    stream = make()
+    stream.tune(Params(**UNIT, **values))
+    assert modes(stream, [np.dstack([flicker(n), flicker(0)[..., :1]]) for n in range(4)], **UNIT, **values) == "----"
 
 
 def test_all_of_it_is_painted_where_too_much_moves_and_after_a_cut(make):
@@ -330,25 +366,29 @@ def test_engines_that_paint_whole_pictures_alone_say_so(make, monkeypatch):
     assert "saves no work" in str(stream.notes()["engine"])
 
 
-def test_recorded_frames_paint_the_same_windows_and_none_is_recorded_for_its_place(make, monkeypatch):
+@pytest.mark.parametrize("unit", [{}, UNIT])
+def test_recorded_frames_paint_the_same_windows_and_none_is_recorded_for_its_place(unit, make, monkeypatch):
     machine = EmulatedMachine()
     eager, fast = make(), make(engine=CompiledEngine(machine))
+    params = Params(**ON, **unit)
+    for each in (eager, fast):
+        each.tune(params)
     for name in ("FEW", "MANY"):
         monkeypatch.setattr(f"pipelines.windows.{name}", ((0.75, 0.75),))
     walk = [flicker(n, row, column) for n, (row, column) in enumerate([(5, 5), (6, 6)] * 4 + [(1, 1)] * 5)]
     kinds = ""
     for pixels in [*walk, SCENE[::-1].copy(), *walk]:
-        assert np.array_equal(fast(pixels, Params(**ON)), eager(pixels, Params(**ON)))
+        assert np.array_equal(fast(pixels, params), eager(pixels, params))
         kinds += "p" if fast.knobs.mode.partial else "-"
     assert kinds.count("p") > 12
     assert fast.painter.failed == ""
     before, places = (fast.painter.records, machine.graphs, machine.made, machine.syncs), set()
     for n, (row, column) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)] * 2):
-        assert np.array_equal(fast(flicker(n, row, column), Params(**ON)), eager(flicker(n, row, column), Params(**ON)))
+        assert np.array_equal(fast(flicker(n, row, column), params), eager(flicker(n, row, column), params))
         places.add(fast.thrift.windows.corner)
     for n in range(3):
         pixels = flicker(n, 9, 9)
-        assert np.array_equal(fast(pixels, Params(**ON)), eager(pixels, Params(**ON)))
+        assert np.array_equal(fast(pixels, params), eager(pixels, params))
         places.add(fast.thrift.windows.corner)
     assert len(places) > 1
     assert (fast.painter.records, machine.graphs, machine.made, machine.syncs) == before
