@@ -48,10 +48,10 @@ class OpenvinoWindow:
                 self._thread.join()
         return self._there.get(size) if self._there.get(self._whole) is not None else None
 
-    def settle(self, seconds: float = 600.0) -> None:
-        """Wait for what is being made ready: for tests and measurements."""
+    def settle(self) -> None:
+        """See engines.window.Window."""
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join()
 
     def _make(self, wanted: Size) -> None:
         for size in [size for size in dict.fromkeys((self._whole, wanted)) if size not in self._there]:

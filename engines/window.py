@@ -36,6 +36,10 @@ class Window(Protocol):
         are not there: then they are made ready beside the stream, if they can be."""
         ...
 
+    def settle(self) -> None:
+        """Wait until what is being made ready is."""
+        ...
+
 
 def numbers_of(control: object) -> int:
     """What a ControlNet's normalisations keep of a whole picture; 0 for one that sees whole pictures alone. Others take
@@ -55,6 +59,8 @@ class EagerWindow:
 
     def painters(self, size: tuple[int, int], /) -> Painters | None:
         return self._painters
+
+    def settle(self) -> None: ...
 
 
 def grid_of(config: Mapping[str, Any], factor: int) -> int:

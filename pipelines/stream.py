@@ -89,9 +89,11 @@ class DiffusionStream:
     def warm_up(self, params: Params, frames: int = 2) -> None:
         """Let every kernel be chosen and every buffer be made, on a grey input, then forget it."""
         grey = np.full((*self.size, 3), 128, np.uint8)
+        self.thrift.windows.waits = False  # whoever starts does not ask for more than a first picture
         for _ in range(frames):
             self(grey, params)
         self.reset()
+        self.thrift.windows.waits = True
 
     def __call__(self, pixels: Pixels, params: Params, moment: Moment | None = None) -> Pixels:
         """One frame: uint8 (h, w, 1 | 3 | 4) of any size in, uint8 (height, width, 3) out."""
@@ -128,7 +130,7 @@ class DiffusionStream:
 
     def go_live(self) -> None:
         """See pipelines.spec.Stream."""
-        self.painter.live = True
+        self.painter.live, self.thrift.windows.waits = True, False
 
     def _begin(self, pixels: Pixels, params: Params, moment: Moment | None, whole: Whole | None) -> bool:
         """Whether a picture is painted; else the last one will do."""

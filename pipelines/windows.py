@@ -49,6 +49,8 @@ class Windows:
         """Where the next frame's window begins, y and x in pixels."""
         self.note = ""
         """How much is painted, or why all of it has to be; nothing where all of it is wanted."""
+        self.waits = True
+        """Whether a frame may wait for networks of a size: where pictures are to be the same each time."""
         self.taken = 0
         """Frames of which a part was painted since the stream was made."""
         self._share = 1.0
@@ -76,7 +78,7 @@ class Windows:
         moved = self._blocks(pixels, Fitted(mode.size, params.fit), params.refresh_threshold)
         stirred = self._settled(params, told(mode), nets.unet, *others)
         box = self._fitting(moved, mode, nets) if moved is not None and not stirred else None
-        if box is None or nets.window is None or nets.window.painters(mode.size) is None:
+        if box is None or not self._there(mode.size, nets):
             self._blocks.take(pixels)
             self._age = None
             return None
@@ -111,9 +113,16 @@ class Windows:
             last = self.corner if size == self._size else (None, None)
             axes = zip(mode.size, size, ranges, last, strict=True)
             y, x = (_begin(whole, side, span, nets.window.grid, at) for whole, side, span, at in axes)
-            if y is not None and x is not None and nets.window.painters(size) is not None:
+            if y is not None and x is not None and self._there(size, nets):
                 return Box(y, x, *size)
         return None
+
+    def _there(self, size: tuple[int, int], nets: Nets) -> bool:
+        """Whether there are networks of that size."""
+        assert nets.window is not None, "there are no windows"
+        if self.waits and nets.window.painters(size) is None:
+            nets.window.settle()
+        return nets.window.painters(size) is not None
 
 
 def possible(mode: Mode, params: Params, nets: Nets) -> bool:

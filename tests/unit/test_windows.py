@@ -353,6 +353,19 @@ def test_a_part_that_is_not_finite_is_not_shown_and_all_is_painted_then(make):
     assert stream.notes()["guard.held"] == 1
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_a_show_waits_for_no_window_and_a_measurement_does(live, make, monkeypatch):
+    stream, there = make(), []
+    real = stream.nets.window.painters
+    monkeypatch.setattr(stream.nets.window, "painters", lambda size: real(size) if there else None)
+    monkeypatch.setattr(stream.nets.window, "settle", lambda: there.append(True))
+    stream.warm_up(Params(**ON))
+    assert not there
+    if live:
+        stream.go_live()
+    assert modes(stream, [flicker(n) for n in range(4)]) == ("----" if live else "-Wpp")
+
+
 def test_engines_that_paint_whole_pictures_alone_say_so(make, monkeypatch):
     stream = make()
     assert "% of the picture" not in str(stream.notes()["engine"])
