@@ -210,8 +210,7 @@ class DiffusionStream:
         held = self.painter.hold(self.knobs, self.state, over(self.nets, self.knobs.mode))
         self._held = held is not None
         if held is not None:
-            if pixels is not None:
-                self.thrift.missed(self.knobs.mode, pixels)
+            self.thrift.missed(self.knobs.mode)
             self.knobs.hold(held, params)
         now = self.knobs.mode
         if now._replace(deep=before.deep) != before or now.looks_back:

@@ -29,10 +29,10 @@ class Thrift:
         state.surroundings.make(nets, planned)
         return planned
 
-    def missed(self, mode: Mode, pixels: Pixels) -> None:
+    def missed(self, mode: Mode) -> None:
         """The frame that was planned as `mode` is painted in another one, and all of it."""
         self.reuse.missed(mode)
-        self.windows.missed(mode, pixels)
+        self.windows.missed(mode)
 
     def stir(self, params: Params, mode: Mode, state: StreamState, *others: object) -> None:
         """Before a frame in `mode` is painted: what people steer is to be seen at once, everywhere. `others`: what else

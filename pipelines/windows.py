@@ -79,25 +79,25 @@ class Windows:
         stirred = self._settled(params, told(mode), nets.unet, *others)
         box = self._fitting(moved, mode, nets) if moved is not None and not stirred else None
         if box is None or not self._there(mode.size, nets):
-            self._blocks.take(pixels)
+            self._blocks.take()
             self._age = None
             return None
         if self._age is None or self._age + 1 >= min(params.refresh_max_age * TURN, LONGEST):
-            self._blocks.take(pixels)
+            self._blocks.take()
             self._age = 0
             return mode.size
         self._age += 1
         self.taken += 1
         self.corner, self._size = (box.y, box.x), (box.height, box.width)
-        self._blocks.take(pixels, within(box, mode.size))
+        self._blocks.take(within(box, mode.size))
         return self._size
 
-    def missed(self, mode: Mode, pixels: Pixels) -> None:
+    def missed(self, mode: Mode) -> None:
         """The frame that was planned as `mode` is painted whole, in another one."""
         if mode.window == mode.size:
             self._age = None
         if mode.window is not None:
-            self._blocks.take(pixels)
+            self._blocks.take()
 
     def forget(self) -> None:
         """The next frame is painted whole."""

@@ -134,7 +134,7 @@ def test_the_host_sees_all_blocks_that_refresh_sees(channels, fit):
         second[:40, :40, 3] ^= 255
     blocks = HostBlocks()
     assert blocks(first, fitted, 8.0) is None
-    blocks.take(first)
+    blocks.take()
     assert not blocks(first, fitted, 8.0).any()
     found = blocks(second, fitted, 8.0)
     a, b = (prepare(torch.from_numpy(each), SIZE, fit) for each in (first, second))
@@ -143,9 +143,9 @@ def test_the_host_sees_all_blocks_that_refresh_sees(channels, fit):
     assert wanted.any()
     assert found[wanted].all()
     assert found.sum() <= wanted.sum() + 14
-    blocks.take(second, Box(0, 0, 0, 0))
+    blocks.take(Box(0, 0, 0, 0))
     assert np.array_equal(blocks(second, fitted, 8.0), found)
-    blocks.take(second, Box(0, 0, *SIZE))
+    blocks.take(Box(0, 0, *SIZE))
     assert not blocks(second, fitted, 8.0).any()
 
 
