@@ -84,6 +84,13 @@ SHOW = (
         "/engine/doing", "engine.doing", str, "", "What is measured or built beside the show; empty for nothing.", 48
     ),
     Reading("/engine/share", "engine.share", float, "", "How far that is, 0 to 1."),
+    Reading(
+        "/painted",
+        "coherence.painted",
+        float,
+        "",
+        "How much of the picture a frame paints, 0 to 1 (refresh_threshold).",
+    ),
     Reading("/display/state", "display.state", str, "", "What `display_rate` does: off, its rate, or why not.", 80),
     Reading(
         "/display/warped", "output.warped", int, "", "Pictures that were moved on, between those that are painted."

@@ -49,4 +49,8 @@ class Thrift:
 
     def notes(self) -> dict[str, float | str]:
         """Telemetry; from any thread."""
-        return {"coherence.skipped": float(self.rest.skipped), "coherence.change": self.rest.change}
+        return {
+            "coherence.skipped": float(self.rest.skipped),
+            "coherence.change": self.rest.change,
+            "coherence.painted": self.windows.share,
+        }

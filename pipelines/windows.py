@@ -37,6 +37,7 @@ TURN = 0.25
 LONGEST = 250
 """Frames; so at the latest."""
 WHOLE = "refresh_threshold saves no work: these networks paint whole pictures alone"
+SOME = "refresh_threshold saves less work than it could"
 SMOOTH = 0.1
 """Of a new frame in the mean share of what is painted."""
 
@@ -48,12 +49,13 @@ class Windows:
         self.corner = (0, 0)
         """Where the next frame's window begins, y and x in pixels."""
         self.note = ""
-        """How much is painted, or why all of it has to be; nothing where all of it is wanted."""
+        """Why more is painted than would have to be, a sentence, or nothing."""
+        self.share = 1.0
+        """How much of the picture is painted, a mean over some frames."""
         self.waits = True
         """Whether a frame may wait for networks of a size: where pictures are to be the same each time."""
         self.taken = 0
         """Frames of which a part was painted since the stream was made."""
-        self._share = 1.0
         self._blocks, self._settled = HostBlocks(), Settled()
         self._age: int | None = None
         """Frames since a whole picture left behind what its parts need; None where none did."""
@@ -64,12 +66,12 @@ class Windows:
         decides the picture besides that; all of it is painted when any of that moved."""
         if not mode.temporal.refresh or nets.window is None or not possible(mode, params, nets):
             self.note = WHOLE if mode.temporal.refresh and nets.window is None else ""
+            self.share = 1.0
             self.forget()
             return mode
         window = self._window(mode, pixels, params, nets, *others)
-        self._share += SMOOTH * (_share(window, mode) - self._share)
-        why = f"; windows: {nets.window.wrong}" if nets.window.wrong else ""
-        self.note = f"{100 * self._share:.0f} % of the picture painted where it moves{why}"
+        self.share += SMOOTH * (_share(window, mode) - self.share)
+        self.note = f"{SOME}: {nets.window.wrong}" if nets.window.wrong else ""
         return mode._replace(window=window)
 
     def _window(

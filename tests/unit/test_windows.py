@@ -368,15 +368,21 @@ def test_a_show_waits_for_no_window_and_a_measurement_does(live, make, monkeypat
 
 def test_engines_that_paint_whole_pictures_alone_say_so(make, monkeypatch):
     stream = make()
-    assert "% of the picture" not in str(stream.notes()["engine"])
+    assert stream.notes()["coherence.painted"] == 1.0
     monkeypatch.setattr(stream.nets.window, "painters", lambda size: None)
     assert modes(stream, [flicker(n) for n in range(3)]) == "---", "not there yet"
     monkeypatch.undo()
     assert modes(stream, [flicker(n) for n in range(4)]) == "Wppp"
-    assert "% of the picture painted where it moves" in str(stream.notes()["engine"])
+    assert "saves" not in str(stream.notes()["engine"])
+    assert 0.5 < stream.notes()["coherence.painted"] < 1.0
+    monkeypatch.setattr(stream.nets.window, "wrong", "no memory is left")
+    assert modes(stream, [flicker(n) for n in range(30)]).endswith("pp")
+    assert "saves less work than it could: no memory is left" in str(stream.notes()["engine"])
+    assert 0.05 < stream.notes()["coherence.painted"] < 0.4
     object.__setattr__(stream.nets, "window", None)
     assert modes(stream, [flicker(n) for n in range(3)]) == "---"
     assert "saves no work" in str(stream.notes()["engine"])
+    assert stream.notes()["coherence.painted"] == 1.0
 
 
 @pytest.mark.parametrize("unit", [{}, UNIT])
@@ -409,3 +415,25 @@ def test_recorded_frames_paint_the_same_windows_and_none_is_recorded_for_its_pla
 
 def test_the_margin_is_whole_blocks():
     assert MARGIN % BLOCK == 0
+
+
+def test_a_show_paints_whole_pictures_until_its_windows_are_recorded(make):
+    machine = EmulatedMachine()
+    stream, seen = make(engine=CompiledEngine(machine)), ""
+    stream.warm_up(Params(**ON))
+    stream.go_live()
+    for n in range(12):
+        before = stream.state.refresh.shown.clone() if stream.state.refresh is not None else None
+        stream(flicker(n), Params(**ON))
+        shown, partial = stream.state.refresh.shown, stream.knobs.mode.partial
+        seen += "p" if partial else "-"
+        if n > 2:
+            changed = (shown != before).any(1)[0]
+            assert changed[80:96, 80:96].float().mean() > 0.9, "no frame is lost on the way"
+            if partial:
+                changed[area(stream)] = False
+                assert not changed.any()
+        stream.painter._rehearsal.settle()
+    assert seen.startswith("--")
+    assert seen.endswith("pppp")
+    assert stream.painter.failed == ""
