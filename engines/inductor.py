@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,18 +20,21 @@ import torch
 from torch import Tensor
 
 from engines.aside import Aside
-from engines.base import KERNELS, Build, Nets
+from engines.base import KERNELS, Build, ControlNet, Nets
 from engines.cache import EngineCache
 from engines.compiler import missing
+from engines.control import EagerControlNet
 from engines.eagernet import EagerUNet
 from engines.errand import send
 from engines.errors import ModelError
 from engines.given import Ahead, Deep, ImagePrompt, Known
 from engines.inductor_order import (
+    CONTROL,
     EVERY,
     FAILED,
     FIRST,
     NOTHING,
+    ControlOrder,
     Order,
     Stage,
     Structure,
@@ -105,15 +109,49 @@ class InductorUNet:
         return self.plain(x, t, cond, guidance, residuals, image, deep, known=self.ahead.parted(known))
 
 
+class InductorControlNet:
+    """Implements engines.base.ControlNet."""
+
+    def __init__(self, plain: EagerControlNet, packages: Mapping[Structure, Package]) -> None:
+        """`plain`: does what none of `packages` was compiled for."""
+        assert plain.ahead is not None
+        self.plain, self.packages = plain, packages
+        self.spec, self.channels, self.embed, self.ahead = plain.spec, plain.channels, plain.embed, Whole(plain.ahead)
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Sequence[Tensor],
+        hint: Tensor,
+        outer: bool = False,
+        known: Known | None = None,
+    ) -> tuple[Tensor, ...]:
+        known = known or self.ahead(t, cond)
+        package = self.packages.get(Structure("control", len(x)))
+        if package is not None and not outer:
+            given = [x.contiguous(), known.time, known.text[0][0], laid_out(hint)]
+            if package.fits(given):
+                return tuple(package(given))
+        return self.plain(x, t, cond, hint, outer, self.ahead.parted(known))
+
+
 def with_inductor(
     nets: Nets, folder: Path, build: Build, wanted: Sequence[Structure] = EVERY, tell: Tell = lambda *_: None,
-    cancelled: threading.Event | None = None,
+    cancelled: threading.Event | None = None, controls: Mapping[str, Path] = MappingProxyType({}),
 ) -> Nets:  # fmt: skip
-    """Eager's networks of the model in `folder`, their denoiser compiled: by another process, if it never was. Raises
-    ModelError, a sentence, where not even the first structure can be had."""
-    names, cache = _names(nets, wanted), EngineCache("inductor")
-    if any(cache.get(name) is None for name in names.values()):
-        _send(nets, folder, build, names, tell, cancelled or threading.Event())
+    """Eager's networks of the model in `folder`, their denoiser compiled: by another process, if it never was.
+    `controls`: folders of the ControlNets among them, by id, to be compiled, too. Raises ModelError, a sentence, where
+    not even the first structure can be had."""
+    names, cache, theirs = _names(nets, wanted), EngineCache("inductor"), dict[str, ControlOrder]()
+    for name in controls.keys() & nets.controlnets.keys():
+        control = nets.controlnets[name]
+        if isinstance(control, EagerControlNet) and control.ahead is not None:
+            order = ControlOrder(controls[name], names_of(nets, CONTROL, control))
+            theirs[str(order.names)] = order  # many are built alike
+    every = [*names.values(), *(name for order in theirs.values() for name in order.names.values())]
+    if any(cache.get(name) is None for name in every):
+        _send(nets, Order(folder, build, names, [], 1, list(theirs.values())), tell, cancelled or threading.Event())
     return adopted(nets, names, cache)
 
 
@@ -139,31 +177,57 @@ def adopted(nets: Nets, names: Mapping[str, str], cache: EngineCache) -> Nets:
         unread = f"inductor can't be had: what it compiled could not be read back from {cache.folder}"
         raise ModelError(wrong[0] if wrong else unread)
     found = InductorUNet(unet, packages, nets.aside)
-    _warm(nets, found)
-    return replace(nets, unet=found, described=f"{nets.described}, {KERNELS['inductor']}")
+    _warm(nets, packages)
+    load = nets.load_control
+
+    def load_control(folder: Path) -> ControlNet:
+        assert load is not None, "the engine eager runs ControlNets"
+        return controlled(nets, load(folder), cache)
+
+    return replace(
+        nets,
+        unet=found,
+        load_control=load_control if load is not None else None,
+        controlnets={},
+        described=f"{nets.described}, {KERNELS['inductor']}",
+    )
+
+
+def controlled(nets: Nets, control: ControlNet, cache: EngineCache) -> ControlNet:
+    """A ControlNet of eager's with what the cache has for those of its architecture; as it is where that is nothing."""
+    assert isinstance(control, EagerControlNet)
+    if control.ahead is None:
+        return control
+    names, packages = names_of(nets, CONTROL, control), dict[Structure, Package]()
+    weights = {f"net.{name}": weight for name, weight in control.net.state_dict().items()}
+    for structure in CONTROL:
+        entry = cache.get(names[structure.name], apart=True)
+        if entry is None or FAILED in entry.notes:
+            continue
+        packages[structure] = Package(entry.content, entry.notes, weights)
+    _warm(nets, packages, control)
+    return InductorControlNet(control, packages) if packages else control
 
 
 def here(nets: Nets, wanted: Sequence[Structure], cache: EngineCache) -> Nets:
     """The same, compiled in this process, where nobody waits for frames."""
-    from engines.inductor_build import carry_out
+    from engines.inductor_build import carry_out, jobs
 
     names = _names(nets, wanted)
-    carry_out(nets, names, cache)
+    carry_out(nets, jobs(names), cache)
     return adopted(nets, names, cache)
 
 
 def _names(nets: Nets, wanted: Sequence[Structure]) -> dict[str, str]:
     if why := missing(nets.device.type == "cuda"):
         raise ModelError(f"inductor can't be had: {why}")
-    return names_of(nets, tuple(each for each in structures(nets) if each in wanted))
+    return names_of(nets, [each for each in structures(nets) if each in wanted])
 
 
-def _send(
-    nets: Nets, folder: Path, build: Build, names: dict[str, str], tell: Tell, cancelled: threading.Event
-) -> None:
+def _send(nets: Nets, order: Order, tell: Tell, cancelled: threading.Event) -> None:
     """Have it compiled by a process of its own. A structure that failed there is logged, and done without."""
     assert isinstance(nets.unet, EagerUNet)
-    order = Order(folder, build, names, attention_of(nets.unet), torch.get_num_threads())
+    order = msgspec.structs.replace(order, attention=attention_of(nets.unet), threads=torch.get_num_threads())
 
     def hear(line: bytes) -> None:
         stage = msgspec.json.decode(line, type=Stage)
@@ -177,7 +241,7 @@ def _send(
     if ended.code:
         said = f"inductor's compiler ended its process ({ended.code}: {ended.said})"
         log.warning(said)
-        if EngineCache("inductor").get(names[FIRST.name]) is None:
+        if EngineCache("inductor").get(order.names[FIRST.name]) is None:
             raise ModelError(said)
 
 
@@ -187,7 +251,7 @@ def _weights(unet: EagerUNet, structure: Structure) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def _warm(nets: Nets, unet: InductorUNet) -> None:
+def _warm(nets: Nets, packages: Mapping[Structure, Package], control: EagerControlNet | None = None) -> None:
     """Let each run once, so that its kernels are there before a frame is recorded."""
-    for structure, package in unet.packages.items():
-        package(list(inputs(nets, structure).values()))
+    for structure, package in packages.items():
+        package(list(inputs(nets, structure, control).values()))

@@ -12,9 +12,9 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -23,11 +23,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engines.base import Nets
 from engines.cache import EngineCache
+from engines.control import EagerControlNet
 from engines.eagernet import EagerUNet
 from engines.errand import accept
 from engines.errors import ModelError, first_line
 from engines.given import Known
 from engines.inductor_order import (
+    CONTROL,
     EVERY,
     FAILED,
     FIRST,
@@ -75,38 +77,68 @@ class Call(nn.Module):
             unet.outer.mid_block.state, unet.nothing = None, nothing
 
 
+class ControlCall(nn.Module):
+    """The same of a ControlNet: gives its residuals, the middle block's last."""
+
+    def __init__(self, control: EagerControlNet, cond: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.net, self._control, self._cond = control.net, control, cond
+
+    def forward(self, x: Tensor, time: Tensor, text: Tensor, hint: Tensor) -> tuple[Tensor, ...]:
+        assert self._control.ahead is not None
+        known = Known(time, self._control.ahead.views(text) if text.numel() else ())
+        return self._control(x, x[:, 0, 0, 0], self._cond, hint, known=known)
+
+
+class Job(NamedTuple):
+    """One structure to be compiled."""
+
+    structure: Structure
+    name: str
+    control: EagerControlNet | None
+    """Whose call it is; the denoiser's if None."""
+
+
+def jobs(names: Mapping[str, str], control: EagerControlNet | None = None) -> list[Job]:
+    """Those of a denoiser, or of a ControlNet, by the names of its structures."""
+    known = EVERY if control is None else CONTROL
+    return [Job(each, names[each.name], control) for each in known if each.name in names]
+
+
 def carry_out(
-    nets: Nets, names: Mapping[str, str], cache: EngineCache, tell: Tell = lambda _: None,
+    nets: Nets, wanted: Sequence[Job], cache: EngineCache, tell: Tell = lambda _: None,
     cancelled: threading.Event | None = None,
 ) -> list[str]:  # fmt: skip
     """Compile and keep what is not there yet, of eager's networks; a sentence for each structure that can't be
     compiled. Raises ModelError where the first can't be, and OSError where the cache can't be written."""
-    lacking = [each for each in EVERY if each.name in names and cache.get(names[each.name]) is None]
+    lacking = [job for job in wanted if cache.get(job.name) is None]
     wrong = list[str]()
     with _workplace():
-        for n, structure in enumerate(lacking):
+        for n, job in enumerate(lacking):
             if cancelled is not None and cancelled.is_set():
                 raise ModelError("the build was called off")
-            tell(Stage(structure.name, n / len(lacking)))
+            tell(Stage(job.structure.name, n / len(lacking)))
             try:
-                notes, content = compiled(nets, structure, short=len(lacking) == 1)
+                notes, content = compiled(nets, job.structure, job.control, short=len(lacking) == 1)
             except Exception as error:  # a compiler has errors of all kinds
                 wrong.append(f"inductor can't be had: {first_line(error)}")
-                if structure == FIRST:
+                if job.structure == FIRST:
                     raise ModelError(wrong[-1]) from error
                 notes, content = {FAILED: wrong[-1]}, b""  # lest every start tries it again
-            cache.put(names[structure.name], notes, content)
+            cache.put(job.name, notes, content)
     return wrong
 
 
-def compiled(nets: Nets, structure: Structure, short: bool = False) -> tuple[dict[str, Any], bytes]:
+def compiled(
+    nets: Nets, structure: Structure, control: EagerControlNet | None = None, short: bool = False
+) -> tuple[dict[str, Any], bytes]:
     """Code for one structure, found to compute what eager does, and what is to be known of it. `short`: nothing else is
     compiled beside it. Raises whatever the compiler does."""
     unet = nets.unet
     assert isinstance(unet, EagerUNet)
-    examples = inputs(nets, structure)
+    examples, cond = inputs(nets, structure, control), _cond(nets, structure.rows)
     with torch.inference_mode(False), torch.no_grad():
-        call = Call(unet, structure, _cond(nets, structure.rows)).eval()
+        call = (Call(unet, structure, cond) if control is None else ControlCall(control, cond)).eval()
         given = tuple(x.clone() for x in examples.values())
         content = _packed(call, given, {**options(nets.device), "aot_inductor.precompile_headers": not short}, unet)
     weights = call.state_dict()
@@ -121,7 +153,7 @@ def compiled(nets: Nets, structure: Structure, short: bool = False) -> tuple[dic
     return notes, content
 
 
-def _packed(call: Call, given: tuple[Tensor, ...], how: dict[str, Any], unet: EagerUNet) -> bytes:
+def _packed(call: nn.Module, given: tuple[Tensor, ...], how: dict[str, Any], unet: EagerUNet) -> bytes:
     order = [getattr(SDPBackend, name) for name in attention_of(unet)]
     attention = sdpa_kernel(order, set_priority=True) if order else contextlib.nullcontext()
     with tempfile.TemporaryDirectory(prefix="livelatent-") as folder, warnings.catch_warnings(), attention:
@@ -135,7 +167,7 @@ def _packed(call: Call, given: tuple[Tensor, ...], how: dict[str, Any], unet: Ea
 
 
 @torch.inference_mode()
-def _tried(call: Call, package: Package, given: tuple[Tensor, ...], dtype: torch.dtype) -> None:
+def _tried(call: nn.Module, package: Package, given: tuple[Tensor, ...], dtype: torch.dtype) -> None:
     found, wanted = package(given), call(*given)
     for one, other in zip(found, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
         off = float((one.float() - other.float()).abs().max() / other.float().abs().max().clamp(min=1e-6))
@@ -189,16 +221,30 @@ def _nets(order: Order) -> Nets:
     return nets
 
 
+def _wanted(nets: Nets, order: Order) -> list[Job]:
+    """The denoiser's common calls, then those of the ControlNets that the show has, then what is rare."""
+    mine, theirs, load = jobs(order.names), list[Job](), nets.load_control
+    for each in order.controls:
+        assert load is not None, "the engine eager runs ControlNets"
+        control = load(each.folder)
+        assert isinstance(control, EagerControlNet)
+        theirs += jobs(each.names, control)
+    common = [job for job in mine if job.structure.part == "whole"]
+    return [*common, *theirs, *(job for job in mine if job not in common)]
+
+
 def main() -> int:
     """An Order in, a Stage a line out; 0 when something was compiled, 1 with a sentence on stderr."""
     _toolkit()
     with accept() as task:
         order = msgspec.json.decode(task.text, type=Order, dec_hook=lambda kind, value: kind(value))
         try:
-            wrong = carry_out(
-                _nets(order), order.names, EngineCache("inductor"), lambda stage: task.tell(msgspec.json.encode(stage)),
-                task.cancelled,
-            )  # fmt: skip
+            nets, cache = _nets(order), EngineCache("inductor")
+
+            def tell(stage: Stage) -> None:
+                task.tell(msgspec.json.encode(stage))
+
+            wrong = carry_out(nets, _wanted(nets, order), cache, tell, task.cancelled)
         except (ModelError, OSError, RuntimeError) as error:
             print(first_line(error), file=sys.stderr)
             return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from engines.base import Build, Nets
 from engines.cache import name_of
 from engines.compiler import version_of
+from engines.control import EagerControlNet
 from engines.eagernet import EagerUNet
 from engines.errors import ModelError
 from engines.given import ahead_of
@@ -30,14 +32,14 @@ OPTIONS: dict[str, Any] = {
 }
 TUNED: dict[str, Any] = {"max_autotune": True, "coordinate_descent_tuning": True}
 """On a card: kernels are chosen by measurement."""
-Part = Literal["whole", "deep", "outer"]
+Part = Literal["whole", "deep", "outer", "control"]
 
 
 class Structure(NamedTuple):
-    """What a call of the denoiser is made of."""
+    """What a call of the denoiser, or of a ControlNet, is made of."""
 
     part: Part = "whole"
-    """`deep`: the whole network, which also gives what its outermost level is handed; `outer`: that level alone."""
+    """`deep`: the whole denoiser, which also gives what its outermost level is handed; `outer`: that level alone."""
     rows: int = 1
     """One prompt, or two for guidance."""
     adds: bool = False
@@ -58,7 +60,18 @@ _PARTS: tuple[tuple[Part, ...], ...] = (("whole",), ("deep", "outer"))
 EVERY = tuple(
     Structure(part, rows, adds) for parts in _PARTS for adds in (False, True) for rows in (1, 2) for part in parts
 )
-"""What is asked for most comes first."""
+"""Of a denoiser. What is asked for most comes first."""
+CONTROL = Structure("control", 1), Structure("control", 2)
+"""Of a ControlNet."""
+_ASIDE = ("conditioning_channels", "controlnet_conditioning_channel_order", "conditioning_embedding_out_channels")
+"""Of a ControlNet's config: what is done to its hint before."""
+
+
+class ControlOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same for a ControlNet."""
+
+    folder: Path
+    names: dict[str, str]
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +85,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """torch's attention kernels, the best first; empty for torch's own order."""
     threads: int
     """torch's, for a processor."""
+    controls: list[ControlOrder] = []
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -87,17 +101,19 @@ def structures(nets: Nets) -> tuple[Structure, ...]:
     return tuple(each for each in EVERY if each.part == "whole" or nets.outer is not None)
 
 
-def names_of(nets: Nets, wanted: tuple[Structure, ...]) -> dict[str, str]:
+def names_of(nets: Nets, wanted: Sequence[Structure], control: EagerControlNet | None = None) -> dict[str, str]:
     """Names in the cache. Another architecture, size, precision, machine or torch: other names. Not so other weights.
-    Raises ModelError for a denoiser that can't be compiled so."""
+    `control`: whose calls are meant. Raises ModelError for a network that can't be compiled so."""
     unet = nets.unet
     assert isinstance(unet, EagerUNet), "only eager's own networks are compiled"
-    if unet.ahead is None:
-        raise ModelError("inductor can't be had: this denoiser is built in a way that it was not made for")
+    net, ahead = (unet.net, unet.ahead) if control is None else (control.net, control.ahead)
+    if ahead is None:
+        raise ModelError("inductor can't be had: this network is built in a way that it was not made for")
     cond = [[spec.name, list(spec.shape)] for spec in nets.text.spec.outputs]
-    config = {key: value for key, value in dict(unet.net.config).items() if not key.startswith("_")}
+    config = {key: value for key, value in dict(net.config).items() if not key.startswith("_") and key not in _ASIDE}
+    weights = [[name, kind(weight)] for name, weight in net.state_dict().items()]
     facts = [
-        json.dumps(config, sort_keys=True, default=str), str(nets.dtype), nets.latent, cond, nets.residuals,
+        weights, json.dumps(config, sort_keys=True, default=str), str(nets.dtype), nets.latent, cond, nets.residuals,
         attention_of(unet), _made_by(), _machine(nets.device), sorted(options(nets.device).items()),
     ]  # fmt: skip
     return {each.name: name_of(FORMAT, each, facts) for each in wanted}
@@ -108,10 +124,9 @@ def options(device: torch.device) -> dict[str, Any]:
     return {**OPTIONS, **(TUNED if device.type == "cuda" else {})}
 
 
-def inputs(nets: Nets, structure: Structure) -> dict[str, Tensor]:
-    """Examples, random, as a frame has them."""
-    unet, rows = nets.unet, structure.rows
-    ahead = ahead_of(unet)
+def inputs(nets: Nets, structure: Structure, control: EagerControlNet | None = None) -> dict[str, Tensor]:
+    """Examples, random, as a frame has them. `control`: whose calls are meant."""
+    rows, ahead = structure.rows, ahead_of(nets.unet if control is None else control)
     assert ahead is not None
     generator = torch.Generator().manual_seed(1)
 
@@ -124,6 +139,8 @@ def inputs(nets: Nets, structure: Structure) -> dict[str, Tensor]:
         "time": (0.3 * noise(rows if ahead.pooled else 1, *times.shape[2:])).to(nets.dtype),
         "text": noise(rows, *texts.shape[1:]).to(nets.dtype),
     }
+    if control is not None:
+        found["hint"] = laid_out(noise(*nets.residuals[0])[None].to(nets.dtype))
     count = len(nets.residuals) if structure.adds else 0
     if structure.part == "outer":
         assert nets.outer is not None
@@ -150,7 +167,7 @@ def kind(x: Tensor) -> list[Any]:
 
 
 def _made_by() -> list[str]:
-    return [*map(version_of, ("torch", "diffusers", "triton")), str(torch.version.cuda), platform.platform()]
+    return [*map(version_of, ("torch", "diffusers", "triton")), str(torch.version.cuda), platform.machine()]
 
 
 def _machine(device: torch.device) -> list[object]:

@@ -16,6 +16,7 @@ from engines.compiled import check_card, compiled
 from engines.eager import EagerEngine
 from engines.eagernet import EagerUNet
 from engines.errors import first_line
+from engines.registry import Registry
 from pipelines import choose
 from pipelines.choose import Card, build_of
 from pipelines.ladder import Rung, Verdict
@@ -138,7 +139,9 @@ def inductor(
     from engines.inductor import with_inductor
     from engines.inductor_order import EVERY, FIRST
 
-    return with_inductor(nets, folder, build, (FIRST,) if first else EVERY, tell, cancelled)
+    names = Registry.open()
+    controls = {} if first else {name: names.controlnet(name).folder() for name in list(nets.controlnets)}
+    return with_inductor(nets, folder, build, (FIRST,) if first else EVERY, tell, cancelled, controls)
 
 
 def recorded(nets: Nets) -> tuple[Nets, str]:

@@ -11,7 +11,7 @@ from engines import inductor, kernels
 from engines.base import Build
 from engines.eager import EagerEngine
 from engines.given import Deep
-from engines.inductor_build import Call, _cond
+from engines.inductor_build import Call, ControlCall, _cond
 from engines.inductor_order import inputs, kind
 
 SIDE = 64
@@ -50,10 +50,13 @@ class Counted:
 class Traced:
     """What would be compiled, as it is. Takes for granted what compiled code does."""
 
-    def __init__(self, nets, structure):
-        unet = kernels.twin(nets.unet)  # which waits for nothing, as compiled code
-        self._call = Call(unet, structure, _cond(nets, structure.rows))
-        self._inputs = [kind(x) for x in inputs(nets, structure).values()]
+    def __init__(self, nets, structure, control=None):
+        cond = _cond(nets, structure.rows)
+        if control is None:
+            self._call = Call(kernels.twin(nets.unet), structure, cond)  # which waits for nothing, as compiled code
+        else:
+            self._call = ControlCall(control, cond)
+        self._inputs = [kind(x) for x in inputs(nets, structure, control).values()]
 
     def fits(self, given):
         return [kind(x) for x in given] == self._inputs

@@ -20,7 +20,7 @@ import torch
 from engines import compiler, errand, inductor, inductor_order
 from engines.cache import EngineCache
 from engines.errors import ModelError
-from engines.inductor_order import EVERY, FIRST, inputs, names_of
+from engines.inductor_order import CONTROL, EVERY, FIRST, inputs, names_of
 from engines.inductor_package import Package
 from engines.registry import Registry
 from pipelines.judge import judge
@@ -29,6 +29,7 @@ from pipelines.params import Params
 from pipelines.spec import StreamSpec
 from pipelines.stream import DiffusionStream
 from tests.support import loras
+from tests.support.controlnets import write_controlnet
 from tests.support.packages import BUILD, CLOSE, SIDE, Traced, asked, compare, counted, frame, load
 from tests.support.toys import register_model
 
@@ -208,11 +209,24 @@ def test_it_is_a_rung_like_any(here, model_folder):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["pocket", pytest.param("sdxl", marks=pytest.mark.full)])
-def test_compiled_in_every_structure_it_computes_what_eager_does(kind, model_folder):
+def test_compiled_in_every_structure_it_computes_what_eager_does(kind, model_folder, tmp_path):
     folder = Registry.open().get(kind).folder() if kind == "pocket" else model_folder(kind)
-    told = []
-    fast = inductor.with_inductor(load(folder), folder, BUILD, tell=lambda *news: told.append(news))
-    assert told == [(f"building inductor: {each.name}", n / len(EVERY)) for n, each in enumerate(EVERY)]
+    nets, told = load(folder), []
+    path = (
+        Registry.open().controlnet("pocket-edge").folder() if kind == "pocket" else write_controlnet(tmp_path, folder)
+    )
+    plain = nets.controlnets["a"] = nets.load_control(path)
+    fast = inductor.with_inductor(nets, folder, BUILD, tell=lambda *news: told.append(news), controls={"a": path})
+    order = [*EVERY[:4], *CONTROL, *EVERY[4:]]
+    assert told == [(f"building inductor: {each.name}", n / len(order)) for n, each in enumerate(order)]
+    control = fast.load_control(path)
+    assert set(control.packages) == set(CONTROL)
+    for rows in (1, 2):
+        x, t, cond = asked(nets, rows)
+        with torch.inference_mode():
+            hint = plain.embed(torch.rand(1, 3, SIDE, SIDE))
+            pairs = zip(plain(x, t, cond, hint), control(x, t, cond, hint), strict=True)
+            assert max(float((a - b).abs().max()) for a, b in pairs) <= CLOSE
     assert set(fast.unet.packages) == set(EVERY)
     plain = dataclasses.replace(fast, unet=fast.unet.plain)
     compare(plain, counted(plain, fast.unet.packages), EVERY)

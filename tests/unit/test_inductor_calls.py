@@ -8,20 +8,23 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from engines import compiler, errand, inductor
+from engines.cache import EngineCache
 from engines.compiled import compiled
 from engines.eager import EagerEngine
 from engines.emulated import EmulatedMachine
 from engines.errors import ModelError
-from engines.inductor_order import EVERY, FIRST, Structure, names_of, structures
+from engines.inductor_build import _wanted
+from engines.inductor_order import CONTROL, EVERY, FIRST, Order, Structure, names_of, structures
 from pipelines.params import Params
 from pipelines.stream import DiffusionStream
 from tests.support.controlnets import write_controlnet
-from tests.support.packages import BUILD, SIDE, Traced, asked, compare, counted, frame, load
+from tests.support.packages import BUILD, CLOSE, SIDE, Counted, Traced, asked, compare, counted, frame, load
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl", "lcm"])
@@ -29,6 +32,42 @@ def test_every_structure_goes_where_it_was_made_for(kind, model_folder):
     plain = load(model_folder(kind))
     assert structures(plain) == EVERY
     compare(plain, counted(plain, {each: Traced(plain, each) for each in EVERY}), EVERY)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_a_control_nets_calls_go_there_too(kind, model_folder, tmp_path):
+    nets = load(model_folder(kind))
+    plain = nets.load_control(write_controlnet(tmp_path / "a", model_folder(kind)))
+    fast = inductor.InductorControlNet(plain, {each: Counted(Traced(nets, each, plain)) for each in CONTROL})
+    hint = plain.embed(torch.rand(1, 3, SIDE, SIDE))
+    for rows in (1, 2):
+        x, t, cond = asked(nets, rows)
+        for more in ({}, {"outer": True}, {"known": None}):
+            wanted, found = plain(x, t, cond, hint, **more), fast(x, t, cond, hint, **more)
+            assert all((a - b).abs().max() <= CLOSE for a, b in zip(wanted, found, strict=True))
+        known = fast.ahead(t, cond)
+        assert (fast(x, t, cond, hint, known=known)[0] - wanted[0]).abs().max() <= CLOSE
+    assert [fast.packages[each].runs for each in CONTROL] == [3, 3]
+
+
+def test_control_nets_that_a_show_has_are_compiled_with_it_once_for_all_that_are_built_alike(
+    model_folder, tmp_path, monkeypatch
+):
+    folder, nets, orders = model_folder(), load(model_folder()), []
+    paths = {name: write_controlnet(tmp_path / name, folder, seed) for seed, name in enumerate("ab")}
+    nets.controlnets.update({name: nets.load_control(path) for name, path in paths.items()})
+    monkeypatch.setattr(inductor, "missing", lambda cuda: "")
+    monkeypatch.setattr(inductor, "send", lambda module, text, *_: (orders.append(text), errand.Ended(0, ""))[1])
+    with pytest.raises(ModelError, match="could not be read back"):
+        inductor.with_inductor(nets, folder, BUILD, controls={**paths, "gone": tmp_path})
+    order = msgspec.json.decode(orders[0], type=Order, dec_hook=lambda kind, value: kind(value))
+    (control,) = order.controls
+    assert control.folder in paths.values()
+    made = [f"{job.structure.name}" for job in _wanted(nets, order)]
+    assert made[:6] == ["whole-1", "whole-2", "whole-1-adds", "whole-2-adds", "control-1", "control-2"]
+    assert len(made) == len(EVERY) + 2
+    assert inductor.controlled(nets, nets.controlnets["a"], EngineCache("inductor")) is nets.controlnets["a"]
 
 
 def test_a_call_that_was_not_compiled_is_done_as_before(model_folder):
