@@ -94,5 +94,5 @@ def every_case(smoke: bool) -> Iterator[Case]:
     yield from (large, large._replace(engine="eager"))
     yield from (turbo._replace(dtype="bf16"), turbo._replace(engine="eager", dtype="bf16"))
     # last, as a build takes minutes: they get what is left
-    yield turbo._replace(kernels="inductor")
     yield from (turbo._replace(engine="tensorrt", dtype=dtype) for dtype in ("fp16", "fp8"))
+    yield turbo._replace(kernels="inductor")
