@@ -5,6 +5,9 @@ What was compiled once is read from the cache the next time. Until a size is the
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,6 +15,7 @@ from typing import NamedTuple
 from engines.errors import ModelError, first_line
 from engines.window import Painters
 
+NICE = 10
 Size = tuple[int, int]
 
 
@@ -54,6 +58,9 @@ class OpenvinoWindow:
             self._thread.join()
 
     def _make(self, wanted: Size) -> None:
+        if self._beside and sys.platform == "linux":  # elsewhere it would be the whole process's
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         for size in [size for size in dict.fromkeys((self._whole, wanted)) if size not in self._there]:
             try:
                 loaded = self._load(size)

@@ -59,10 +59,21 @@ class Surrounded(nn.GroupNorm):
         if around is None:
             return super().forward(input)
         if around.fresh:
-            var, mean = torch.var_mean(input.float().reshape(len(input), self.num_groups, -1), 2, correction=0)
-            self.held.hear(self.first, torch.cat([mean, torch.rsqrt(var + self.eps)], 1))
+            self.held.hear(self.first, found(input, self))
             return super().forward(input)
         return normed(input, around.kept[:, self.first : self.first + 2 * self.num_groups], self)
+
+
+def found(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """What it finds in x [B, C, ...], fp32 [B, 2 groups]: means, then reciprocal deviations.
+
+    Of each channel first, which lie side by side in memory; a group's variance is the mean of theirs, and that of their
+    means.
+    """
+    inside, means = torch.var_mean(x.float().flatten(2), 2, correction=0)
+    inside, means = (each.view(len(x), norm.num_groups, -1) for each in (inside, means))
+    between, mean = torch.var_mean(means, 2, correction=0)
+    return torch.cat([mean, torch.rsqrt(inside.mean(2) + between + norm.eps)], 1)
 
 
 def normed(x: Tensor, kept: Tensor, norm: nn.GroupNorm) -> Tensor:
