@@ -25,7 +25,8 @@ from engines.modelrows import Emphasis
 DeviceName = Literal["auto", "cpu", "cuda", "mps", "intel"]
 """`intel`: an Intel graphics card, for the engine openvino alone."""
 DTypeName = Literal["auto", "fp32", "bf16", "fp16", "fp16-accumulate", "fp8", "int8"]
-"""`fp16-accumulate`: sums of products in fp16, too; `fp8` and `int8`: for the engine tensorrt alone."""
+"""`fp16-accumulate`: sums of products in fp16, too; `fp8`: for the engine tensorrt alone, `int8`: for
+that and openvino."""
 
 
 Kernels = Literal["", "triton", "inductor"]

@@ -38,7 +38,8 @@ def choose_dtype(name: DTypeName, device: torch.device) -> torch.dtype:
     elif name == "fp16-accumulate":
         raise ModelError(f"fp16-accumulate is for NVIDIA's graphics cards, not for {device.type}: use --dtype auto")
     if name in ("fp8", "int8"):
-        raise ModelError(f"the engine eager does not compute in {name}: use --engine tensorrt, or --dtype auto")
+        others = "tensorrt or openvino" if name == "int8" else "tensorrt"
+        raise ModelError(f"the engine eager does not compute in {name}: use --engine {others}, or --dtype auto")
     if name != "auto":
         return DTYPES[name]
     if device.type != "cpu":

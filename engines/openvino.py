@@ -130,12 +130,14 @@ class OpenvinoEngine:
         vae = build.tiny_vae if build.vae == "tiny" and build.tiny_vae is not None else folder / "vae"
         sizes = [build.height, build.width, build.vae, _shapes(text)]
         loras = [[weights_of([path]), weight] for path, weight in build.loras]
-        unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras)
+        eight = ["int8"] if device.rounded else []
+        unet = name_of(FORMAT, "unet", device.facts(), sizes, weights_of([folder / "unet"]), loras, *eight)
         ways = ("encode", "decode", *(("encode_bytes",) if build.vae == "tiny" else ()))
-        codec = {way: name_of(FORMAT, way, device.facts(), sizes, weights_of([folder / "vae", vae])) for way in ways}
+        weights = weights_of([folder / "vae", vae])
+        codec = {way: name_of(FORMAT, way, device.facts(), sizes, weights, *eight) for way in ways}
         outer = _outer(folder, (0, 0, 0))
         parts = {
-            part: name_of(FORMAT, part, device.facts(), sizes, weights_of([folder / "unet"]), loras)
+            part: name_of(FORMAT, part, device.facts(), sizes, weights_of([folder / "unet"]), loras, *eight)
             for part in ("ahead", *(["outer"] if outer else []))
         }
         return {"unet": unet, **codec, **parts}
@@ -204,7 +206,7 @@ class OpenvinoEngine:
             takes_guidance=notes["guided"],
             device=CPU,
             dtype=torch.float32,
-            described=f"openvino {device.name.lower()} {device.precision}, {notes['kind']}",
+            described=f"openvino {device.name.lower()} {device.described}, {notes['kind']}",
             residuals=residuals,
             outer=outer,
             window=self._window(folder, build, device, text, found),

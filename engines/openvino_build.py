@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 import torch
 
+from engines import calibrate
 from engines.base import Build, TensorSpec
 from engines.cache import EngineCache
 from engines.control import ControlLoader, residual_shapes
-from engines.eager import load_modules, sentences
+from engines.eager import Modules, load_modules, load_text, sentences
 from engines.errors import ModelError
 from engines.given import Ahead
 from engines.graphs import (
@@ -36,6 +37,7 @@ from engines.graphs import (
 )
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
+from engines.quantise import shift, shift_balanced, sums_exactly
 from engines.weights import check_folder
 from engines.window import grid_of
 
@@ -92,6 +94,8 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
         "grid": grid_of(found.unet.config, order.build.height // found.latent[1]),
     }
     ahead = foreseen(found)
+    if order.build.dtype == "int8":
+        _round_denoiser(order, found, ahead)
     windows = not order.names.keys().isdisjoint({"whole", "part"})
     made = (part_graphs if windows else deep_graphs)(found, _cond(order), ahead)
     if windows:
@@ -100,7 +104,23 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
     size = order.build.height, order.build.width
     graphs = {**unet, **codec_graphs(found, size, folded=True), **pixel_graphs(found, size)}
     graphs["decode"] = graphs.pop("finish")
+    if order.build.dtype == "int8" and order.build.vae == "tiny":  # a full one is left as it is
+        shift_balanced(found.vae, calibrate.codec(found, size), lambda: calibrate.both_ways(found, size))
     return {part: graph for part, graph in graphs.items() if part in order.names}, ahead, notes
+
+
+def _round_denoiser(order: Order, found: Modules, ahead: Ahead | None) -> None:
+    """Measure its layers on pictures, and have them round; with 7 bits for a weight its pictures would not do. Raises
+    ModelError where there is nothing to round."""
+    build = order.build
+    if not sums_exactly():
+        if build.vae != "tiny":
+            raise ModelError("this processor has no VNNI: int8 is for the tiny autoencoder alone here")
+        return
+    text = load_text(order.folder, build, check_folder(order.folder).variants, CPU, torch.float32)
+    shows = calibrate.Shows(found, _cond(order), text, order.folder, (build.height, build.width), ahead)
+    if not shift(found.unet, shows.measure()):
+        raise ModelError(f"no layer of {order.folder.name} is of a size that int8 is computed in")
 
 
 def _control(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]]:

@@ -50,7 +50,11 @@ class OpenvinoDevice:
         if not any(found.partition(".")[0] == self.name for found in self.core.available_devices):
             raise ModelError("OpenVINO finds no Intel graphics card here: use --device cpu")
         self._can = set(self.core.get_property(self.name, "OPTIMIZATION_CAPABILITIES"))
-        self.precision = self._precision(build.dtype)
+        self.rounded = build.dtype == "int8"
+        """Whether layers compute on 8-bit numbers, and all else in `precision`."""
+        if self.rounded and "INT8" not in self._can:
+            raise ModelError("this processor does not multiply int8 in hardware: use --dtype auto")
+        self.precision = self._precision("auto" if self.rounded else build.dtype)
         self._threads = build.threads
 
     def _precision(self, wanted: DTypeName) -> str:
@@ -62,6 +66,11 @@ class OpenvinoDevice:
         if NEEDED[name] not in self._can:
             raise ModelError(f"this processor does not multiply {wanted} in hardware: use --dtype auto")
         return name
+
+    @property
+    def described(self) -> str:
+        """For people: what it computes in."""
+        return f"int8 and {self.precision}" if self.rounded else self.precision
 
     def facts(self) -> list[object]:
         """What a compiled network depends on, besides the network."""

@@ -14,23 +14,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engines import export
+from engines import calibrate, export
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import Modules, load_modules, load_text, sentences
 from engines.errors import ModelError
 from engines.given import Ahead
-from engines.graphs import Graph, codec_graphs, control_graphs, foreseen, told_ahead, unet_graph
-from engines.quantise import Eight, measured, quantise, written
+from engines.graphs import Graph, codec_graphs, control_graphs, foreseen, unet_graph
+from engines.quantise import Eight, quantise, written
 from engines.tensorrt_order import AHEAD, BASE, Order, batched
-from engines.weights import check_folder, read_json
+from engines.weights import check_folder
 
 OPSET = 20
 """The first that rounds fp16 to fp8, and early enough for every parser of TensorRT 10."""
 CPU = torch.device("cpu")
-PROMPTS = ("", "a portrait, oil on canvas", "neon city at night")
-"""What the steps of 8 bits are measured under."""
-NOISES = (0.02, 0.3, 0.75, 1.0)
-"""Where on the way from picture to noise."""
 
 
 class Kept(NamedTuple):
@@ -131,52 +127,10 @@ def _control(order: Order) -> Iterator[tuple[tuple[str, Graph | Kept], dict[str,
         yield (name, graph), {"channels": control.channels}
 
 
-@torch.inference_mode()
 def _round(order: Order, found: Modules, kind: Eight, ahead: Ahead | None) -> None:
     """Measure the denoiser's layers on pictures, and have them round. Raises ModelError where there is nothing to."""
     text = load_text(order.folder, order.build, check_folder(order.folder).variants, CPU, BASE[order.precision])
-    graph = unet_graph(found, order.specs, ahead)
-    x0 = codec_graphs(found, (order.build.height, order.build.width))["encode"].module(_picture(order))
-    generator = torch.Generator().manual_seed(3)
-    alphas = _alphas(order.folder)
-    with measured(found.unet) as peaks:
-        for prompt in PROMPTS:
-            cond = tuple(part.to(spec.dtype) for part, spec in zip(text(prompt).cond, order.specs, strict=True))
-            for noise in NOISES:
-                at = round(noise * (len(alphas) - 1))
-                eps = torch.randn(x0.shape, generator=generator)
-                x = alphas[at].sqrt() * x0 + (1 - alphas[at]).sqrt() * eps
-                given = {**graph.inputs, "x": x, **_told(order, torch.full((1,), float(at)), cond, ahead)}
-                given |= {name: torch.zeros_like(z) for name, z in given.items() if name.startswith("residual")}
-                given = {name: z.to(graph.inputs[name].dtype) for name, z in given.items()}
-                graph.module(*given.values())
-    if not quantise(found.unet, kind, peaks):
+    size = order.build.height, order.build.width
+    ranges = calibrate.Shows(found, order.specs, text, order.folder, size, ahead).measure()
+    if not quantise(found.unet, kind, ranges):
         raise ModelError(f"no layer of {order.folder.name} is of a size that {kind} is computed in")
-
-
-def _told(order: Order, t: Tensor, cond: tuple[Tensor, ...], ahead: Ahead | None) -> dict[str, Tensor]:
-    """Of one step, as the graph takes it."""
-    if ahead is not None:
-        return told_ahead(ahead, t, cond)
-    return {"t": t, **{spec.name: part for spec, part in zip(order.specs, cond, strict=True)}}
-
-
-def _picture(order: Order) -> Tensor:
-    """Soft waves of all sizes, [1, 3, H, W] in [-1, 1]."""
-    y, x = torch.meshgrid(
-        torch.linspace(0, 1, order.build.height), torch.linspace(0, 1, order.build.width), indexing="ij"
-    )
-    waves = [torch.sin((3 + 9 * i) * x + (5 + 7 * i) * y + i) for i in range(6)]
-    return torch.stack([sum(waves[i::3], torch.zeros(())) / 2 for i in range(3)])[None]
-
-
-def _alphas(folder: Path) -> Tensor:
-    """The cumulated alphas of the model's own training."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json", "scheduler_config.json")
-    first, last = float(config.get("beta_start", 0.00085)), float(config.get("beta_end", 0.012))
-    count = int(config.get("num_train_timesteps", 1000))
-    if config.get("beta_schedule", "scaled_linear") == "linear":
-        betas = torch.linspace(first, last, count)
-    else:
-        betas = torch.linspace(first**0.5, last**0.5, count) ** 2
-    return (1 - betas).cumprod(0)

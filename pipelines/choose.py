@@ -25,7 +25,7 @@ from engines.registry import Registry
 from pipelines.ladder import Rung, Tried, Verdict
 from pipelines.spec import StreamSpec
 
-SAME = 7
+SAME = 8
 """Another number, and everything is measured again."""
 BASE = Rung("eager")
 
@@ -79,8 +79,10 @@ def rungs(spec: StreamSpec, card: Card | None) -> list[Rung]:
         return [Rung("tensorrt", spec.dtype)]
     inductor = [] if uncompiled(card is not None) else [Rung("eager", spec.dtype, "inductor")]
     if card is None:
-        here = spec.device in ("auto", "cpu")
-        return [] if not here else [Rung("openvino", spec.dtype)] if openvino() else inductor
+        if spec.device not in ("auto", "cpu"):
+            return []
+        eight = [Rung("openvino", "int8")] if spec.dtype == "auto" else []
+        return [Rung("openvino", spec.dtype), *eight] if openvino() else inductor
     own = [Rung("eager", spec.dtype, "triton")] if triton() else []
     own = [*own, *inductor] if spec.dtype not in ("fp8", "int8") else []
     if spec.dtype != "auto":

@@ -132,7 +132,10 @@ def test_which_engine_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = structural(StreamSpec(engine="auto"), initial_params(plain, Registry.open()))
     what = f"pocket at {spec.width}x{spec.height}"
     assert checkengine.engine(plain, graphics=True).text == "eager, on the graphics card"
-    for version, words in (("", "pip install livelatent[openvino]"), ("2026.4.1", "openvino (2026.4.1) is measured")):
+    for version, words in (
+        ("", "pip install livelatent[openvino]"),
+        ("2026.4.1", "openvino (2026.4.1), then openvino int8 (2026.4.1) are measured"),
+    ):
         monkeypatch.setattr(choose, "openvino", lambda version=version: version)
         check = checkengine.engine(plain, graphics=False)
         assert words in check.text + check.fix

@@ -235,7 +235,8 @@ def test_what_a_machine_has_is_tried_in_order(monkeypatch):
 
     monkeypatch.setattr(choose, "tensorrt", lambda: "11.4.0")
     monkeypatch.setattr(choose, "triton", str)
-    assert names(None) == ["openvino"]
+    assert names(None) == ["openvino", "openvino int8"]
+    assert names(None, dtype="bf16") == ["openvino bf16"]
     assert names(None, device="mps") == []
     assert names(old) == ["eager fp16-accumulate", "tensorrt fp16"]
     assert names(new) == ["eager fp16-accumulate", "tensorrt fp16", "tensorrt fp8"]
@@ -247,12 +248,12 @@ def test_what_a_machine_has_is_tried_in_order(monkeypatch):
     monkeypatch.setattr(choose, "triton", lambda: "3.7.0")
     assert names(new) == ["eager own kernels", "eager fp16-accumulate"]
     assert names(new, dtype="bf16") == ["eager bf16 own kernels"]
-    assert names(None) == ["openvino"]
+    assert names(None) == ["openvino", "openvino int8"]
     monkeypatch.setattr(choose, "uncompiled", lambda cuda: "")
     assert names(new) == ["eager own kernels", "eager inductor", "eager fp16-accumulate"]
     assert names(new, dtype="bf16") == ["eager bf16 own kernels", "eager bf16 inductor"]
     assert names(new, engine="tensorrt", dtype="fp8") == ["tensorrt fp8"]
-    assert names(None) == ["openvino"]
+    assert names(None) == ["openvino", "openvino int8"]
     monkeypatch.setattr(choose, "openvino", str)
     assert names(None) == ["eager inductor"], "a processor that openvino is not there for"
     assert names(None, device="mps") == []

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.sources.scene import draw
 from engines import openvino_build
 from engines.base import Build, finisher, takes_bytes
 from engines.cache import EngineCache
@@ -17,6 +18,8 @@ from engines.eager import EagerEngine
 from engines.errors import ModelError
 from engines.openvino_device import installed, openvino
 from engines.registry import Registry
+from pipelines import gate
+from pipelines.ladder import DISTANCE, LIKENESS
 from pipelines.params import Params
 from pipelines.prepare import to_bytes
 from pipelines.stream import DiffusionStream
@@ -48,13 +51,13 @@ def build(**options):
     return Build(SIDE, SIDE, **{"device": "cpu", "dtype": "fp32", "threads": 1, **options})
 
 
-def painted(nets, params, frames=1):
+def painted(nets, params, frames=1, frame=FRAME):
     """What was painted last, before it became bytes."""
     stream = DiffusionStream(nets, (SIDE, SIDE), params)
     try:
         stream.tune(params)
         for _ in range(frames):
-            stream(FRAME, params)
+            stream(frame, params)
         return stream.state.picture.clone()
     finally:
         stream.close()
@@ -194,6 +197,42 @@ def test_pocket_as_shipped(engine):
     want = painted(theirs, params)
     assert want.std() > 0.1
     assert (painted(ours, params) - want).abs().max() < CLOSE
+
+
+def test_eight_bits_pass_the_gate_and_are_computed_in(engine, cache):
+    if "INT8" not in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not multiply int8")
+    folder = Registry.open().get("pocket").folder()
+    plain = engine.load(folder, build())
+    before = {path: path.stat().st_size for path in cache.folder.glob("*.sealed")}
+    ours, theirs = engine.load(folder, build(dtype="int8")), EagerEngine().load(folder, build())
+    made = [path.stat().st_size for path in cache.folder.glob("*.sealed") if path not in before]
+    assert "int8 and" in ours.described
+    assert sum(made) < 0.6 * sum(sorted(before.values())[-len(made) :]), "its weights are bytes"
+    frame = np.ascontiguousarray(draw(1.0, SIDE, SIDE))
+    for values in ({"strength": 0.6}, {"strength": 0.9, "prompt": "ink"}, {"control1_on": True, "steps": 2}):
+        params = Params(
+            **{"prompt": "neon", "control1_model": "pocket-edge", "control1_preprocessor": "canny", **values}
+        )
+        want, close, found = (painted(nets, params, frame=frame) for nets in (theirs, plain, ours))
+        assert float((found - want).abs().mean()) > 5 * float((close - want).abs().mean()), values
+        assert gate.likeness(found, want) > LIKENESS, values
+        assert gate.distance(found, want) < DISTANCE, values
+
+
+def test_without_exact_sums_of_bytes_the_denoiser_is_left_as_it_is(monkeypatch):
+    """Its pictures would not pass the gate."""
+    rounded = []
+    monkeypatch.setattr(openvino_build, "sums_exactly", lambda: False)
+    monkeypatch.setattr(openvino_build, "shift", lambda *given: rounded.append("unet"))
+    monkeypatch.setattr(openvino_build, "shift_balanced", lambda *given: rounded.append("vae"))
+    order = openvino_build.Order(Registry.open().get("pocket").folder(), build(dtype="int8"), {"decode": "x"}, [])
+    openvino_build._round_denoiser(order, None, None)
+    assert rounded == []
+    with pytest.raises(ModelError, match="tiny autoencoder alone"):
+        openvino_build._round_denoiser(
+            msgspec.structs.replace(order, build=build(dtype="int8", vae="full")), None, None
+        )
 
 
 def test_nothing_is_compiled_twice_and_what_changed_is(model_folder, monkeypatch, tmp_path):
