@@ -17,7 +17,7 @@ from engines.control import EagerControlNet, residual_shapes
 from engines.eager import Modules, coders
 from engines.eagernet import EagerUNet
 from engines.fold import fold_codec
-from engines.given import Ahead, Around, Blend, Known
+from engines.given import Ahead, Around, Known
 from engines.outer import outer_of
 from engines.text import ClipText
 
@@ -80,24 +80,6 @@ class UNetGraph(nn.Module):
     def forward(self, x: Tensor, t: Tensor, *more: Tensor) -> Tensor:
         told, residuals = self._sort(t, more)
         return self._call(x, told.t, told.cond, told.guidance, residuals, known=told.known)
-
-
-class BlendGraph(nn.Module):
-    """A denoiser's graph with the sums of engines.given.Blend around it: x, noise, the weights, what comes after x."""
-
-    def __init__(self, graph: nn.Module) -> None:
-        super().__init__()
-        # OpenVINO does not find what is in a module in a module
-        self.net, self._run = graph.net, graph.forward
-
-    def forward(
-        self, x: Tensor, noise: Tensor, takes_x: Tensor, takes_noise: Tensor, gives_x: Tensor, gives_noise: Tensor,
-        gives_said: Tensor, *more: Tensor,
-    ) -> Any:  # fmt: skip
-        found: Any = self._run(takes_x * x + takes_noise * noise, *more)
-        said, *deep = found if isinstance(found, tuple) else (found,)
-        given = gives_x * x + gives_noise * noise + gives_said * said
-        return (given, *deep) if deep else given
 
 
 class DeepGraph(UNetGraph):
@@ -221,16 +203,6 @@ def part_graphs(found: Modules, cond: Sequence[TensorSpec], ahead: Ahead | None 
         "whole": Graph(WholeGraph(unet, found.unet, sort), inputs, ("out", "surroundings")),
         "part": Graph(PartGraph(unet, found.unet, sort), kept, ("out",)),
     }
-
-
-def blended(graph: Graph) -> Graph:
-    """A denoiser's, which takes a Blend behind x."""
-    x, *more = graph.inputs.values()
-    weights = dict(zip(Blend._fields, (_noise(*x.shape), *torch.full((5, 1), 0.5).unbind()), strict=True))
-    names = list(graph.inputs)
-    return Graph(
-        BlendGraph(graph.module), {names[0]: x, **weights, **dict(zip(names[1:], more, strict=True))}, graph.outputs
-    )
 
 
 def _eager(found: Modules) -> EagerUNet:

@@ -20,6 +20,7 @@ import torch
 
 from engines import calibrate
 from engines.base import Build, TensorSpec
+from engines.blended import blended
 from engines.cache import EngineCache
 from engines.control import ControlLoader, residual_shapes
 from engines.eager import Modules, load_modules, load_text, sentences
@@ -27,7 +28,6 @@ from engines.errors import ModelError
 from engines.given import Ahead
 from engines.graphs import (
     Graph,
-    blended,
     codec_graphs,
     control_graphs,
     deep_graphs,

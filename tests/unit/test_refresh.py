@@ -165,12 +165,17 @@ def test_a_stream_keeps_what_stands_still_and_shows_at_once_what_people_steer(ma
 def test_recorded_frames_keep_the_same_pixels_and_no_number_records_anew(make):
     machine = EmulatedMachine()
     eager, fast = make(), make(CompiledEngine(machine))
-    for n in range(3):
-        assert np.array_equal(fast(corner(n), Params(**ON)), eager(corner(n), Params(**ON)))
+
+    def show() -> None:
+        steered = {"refresh_threshold": 3.0}, {"refresh_max_age": 1}, {"strength": 0.9}, {}, {}, {}
+        for n, values in enumerate(steered):
+            params = Params(**{**ON, **values})
+            assert np.array_equal(fast(corner(n), params), eager(corner(n), params)), values
+
+    for _ in range(3):  # a mode is recorded when it comes again: all of it, all for what follows, a window
+        show()
     before = fast.painter.records, machine.graphs, machine.made, machine.syncs
-    for n, values in enumerate(({"refresh_threshold": 3.0}, {"refresh_max_age": 1}, {"strength": 0.9}, {}, {})):
-        params = Params(**{**ON, **values})
-        assert np.array_equal(fast(corner(n), params), eager(corner(n), params)), values
+    show()
     assert (fast.painter.records, machine.graphs, machine.made, machine.syncs) == before
-    assert before[0] == 1
+    assert 1 <= before[0] <= 3
     assert fast.painter.failed == ""
