@@ -1,4 +1,4 @@
-"""What the steps of 8 bits are measured on: pictures, prompts and noise as a show has them."""
+"""Calibration: what the steps of 8 bits are measured on, pictures, prompts and noise as a show has them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NOISES = (0.02, 0.3, 0.75, 1.0)
 """Where on the way from picture to noise."""
 
 
-class Shows:
-    """Runs a denoiser on them."""
+class Calibration:
+    """A denoiser's calibration set: pictures, noised, under prompts."""
 
     @torch.no_grad()
     def __init__(

@@ -37,7 +37,7 @@ from engines.graphs import (
 )
 from engines.openvino_device import OpenvinoDevice, openvino
 from engines.paths import ROOT
-from engines.quantise import shift, shift_balanced, sums_exactly
+from engines.quantise import quantise_asymmetric, quantise_corrected, sums_exactly
 from engines.weights import check_folder
 from engines.window import grid_of
 
@@ -105,7 +105,7 @@ def _model(order: Order) -> tuple[dict[str, Graph], Ahead | None, dict[str, Any]
     graphs = {**unet, **codec_graphs(found, size, folded=True), **pixel_graphs(found, size)}
     graphs["decode"] = graphs.pop("finish")
     if order.build.dtype == "int8" and order.build.vae == "tiny":  # a full one is left as it is
-        shift_balanced(found.vae, calibrate.codec(found, size), lambda: calibrate.both_ways(found, size))
+        quantise_corrected(found.vae, calibrate.codec(found, size), lambda: calibrate.both_ways(found, size))
     return {part: graph for part, graph in graphs.items() if part in order.names}, ahead, notes
 
 
@@ -118,8 +118,8 @@ def _round_denoiser(order: Order, found: Modules, ahead: Ahead | None) -> None:
             raise ModelError("this processor has no VNNI: int8 is for the tiny autoencoder alone here")
         return
     text = load_text(order.folder, build, check_folder(order.folder).variants, CPU, torch.float32)
-    shows = calibrate.Shows(found, _cond(order), text, order.folder, (build.height, build.width), ahead)
-    if not shift(found.unet, shows.measure()):
+    samples = calibrate.Calibration(found, _cond(order), text, order.folder, (build.height, build.width), ahead)
+    if not quantise_asymmetric(found.unet, samples.measure()):
         raise ModelError(f"no layer of {order.folder.name} is of a size that int8 is computed in")
 
 

@@ -74,7 +74,7 @@ class Rounded(nn.Module):
         return _run(self.layer, self._op(x, self.coming), self._op(self.layer.weight, self.own), self.layer.bias)
 
 
-class Shifted(nn.Module):
+class Asymmetric(nn.Module):
     """The same in fp32, by torch's own operations, which OpenVINO reads. All 256 steps lie where numbers come in: half
     the error behind SiLU, where little lies below 0."""
 
@@ -85,7 +85,7 @@ class Shifted(nn.Module):
         peaks = layer.weight.detach().float().abs().flatten(1).amax(1)
         self.register_buffer("own", (peaks / most).clamp(min=torch.finfo(torch.float32).tiny))
         self.register_buffer("zeros", torch.zeros_like(peaks, dtype=torch.int32))
-        self.register_buffer("balance", torch.zeros_like(peaks))
+        self.register_buffer("correction", torch.zeros_like(peaks))
         """For each channel, what is added to the bias: rounding moves the average of what comes out."""
         self._step = (came.high - came.low) / 255
         self._zero = round(-came.low / self._step)
@@ -94,8 +94,8 @@ class Shifted(nn.Module):
         x = torch.fake_quantize_per_tensor_affine(x, self._step, self._zero, 0, 255)
         own, zeros = self.get_buffer("own"), self.get_buffer("zeros")
         weight = torch.fake_quantize_per_channel_affine(self.layer.weight, own, zeros, 0, -127, 127)
-        balance = self.get_buffer("balance")
-        return _run(self.layer, x, weight, balance if self.layer.bias is None else self.layer.bias + balance)
+        correction = self.get_buffer("correction")
+        return _run(self.layer, x, weight, correction if self.layer.bias is None else self.layer.bias + correction)
 
 
 def _run(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,10 +109,10 @@ def quantise(net: nn.Module, kind: Eight, ranges: Mapping[str, Range]) -> int:
     return _replace(net, ranges, lambda layer, came: Rounded(layer, kind, came))
 
 
-def shift(net: nn.Module, ranges: Mapping[str, Range]) -> int:
+def quantise_asymmetric(net: nn.Module, ranges: Mapping[str, Range]) -> int:
     """As `quantise` to int8, for OpenVINO on this processor."""
     most = MOST["int8"] if sums_exactly() else HALVED
-    return _replace(net, ranges, lambda layer, came: Shifted(layer, came, most))
+    return _replace(net, ranges, lambda layer, came: Asymmetric(layer, came, most))
 
 
 def sums_exactly() -> bool:
@@ -124,9 +124,9 @@ def sums_exactly() -> bool:
     return sums or facts.get("architecture", "x86_64") != "x86_64"
 
 
-def shift_balanced(net: nn.Module, ranges: Mapping[str, Range], run: Callable[[], object]) -> int:
-    """As `shift`, and each layer gets its averages back (bias correction, Nagel et al. 2019), one after the other while
-    they are run: `run` runs `net` on what was measured, and is called twice."""
+def quantise_corrected(net: nn.Module, ranges: Mapping[str, Range], run: Callable[[], object]) -> int:
+    """As `quantise_asymmetric`, and each layer gets its averages back (bias correction, Nagel et al. 2019), one after
+    the other while they run: `run` runs `net` on what was measured, and is called twice."""
     wanted: dict[str, list[Tensor]] = {path: [] for path in ranges}
 
     def listen(path: str, _: nn.Module, out: Tensor) -> None:
@@ -134,16 +134,16 @@ def shift_balanced(net: nn.Module, ranges: Mapping[str, Range], run: Callable[[]
 
     with _heard(net, ranges, listen):
         run()
-    count = shift(net, ranges)
+    count = quantise_asymmetric(net, ranges)
     seen = dict.fromkeys(ranges, 0)
 
     def correct(path: str, layer: nn.Module, out: Tensor) -> Tensor | None:
-        if not isinstance(layer, Shifted):
+        if not isinstance(layer, Asymmetric):
             return None
         wrong = wanted[path][seen[path]] - _averages(out)
         seen[path] += 1
         step = wrong / seen[path]  # in the end: the mean over all that was run
-        layer.get_buffer("balance").add_(step)
+        layer.get_buffer("correction").add_(step)
         return out + (step[:, None, None] if out.ndim == 4 else step)
 
     with _heard(net, ranges, correct):

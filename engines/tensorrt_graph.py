@@ -131,6 +131,6 @@ def _round(order: Order, found: Modules, kind: Eight, ahead: Ahead | None) -> No
     """Measure the denoiser's layers on pictures, and have them round. Raises ModelError where there is nothing to."""
     text = load_text(order.folder, order.build, check_folder(order.folder).variants, CPU, BASE[order.precision])
     size = order.build.height, order.build.width
-    ranges = calibrate.Shows(found, order.specs, text, order.folder, size, ahead).measure()
+    ranges = calibrate.Calibration(found, order.specs, text, order.folder, size, ahead).measure()
     if not quantise(found.unet, kind, ranges):
         raise ModelError(f"no layer of {order.folder.name} is of a size that {kind} is computed in")

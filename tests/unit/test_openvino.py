@@ -224,8 +224,8 @@ def test_without_exact_sums_of_bytes_the_denoiser_is_left_as_it_is(monkeypatch):
     """Its pictures would not pass the gate."""
     rounded = []
     monkeypatch.setattr(openvino_build, "sums_exactly", lambda: False)
-    monkeypatch.setattr(openvino_build, "shift", lambda *given: rounded.append("unet"))
-    monkeypatch.setattr(openvino_build, "shift_balanced", lambda *given: rounded.append("vae"))
+    monkeypatch.setattr(openvino_build, "quantise_asymmetric", lambda *given: rounded.append("unet"))
+    monkeypatch.setattr(openvino_build, "quantise_corrected", lambda *given: rounded.append("vae"))
     order = openvino_build.Order(Registry.open().get("pocket").folder(), build(dtype="int8"), {"decode": "x"}, [])
     openvino_build._round_denoiser(order, None, None)
     assert rounded == []

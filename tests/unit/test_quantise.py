@@ -12,7 +12,17 @@ from torch import nn
 
 from engines import export
 from engines.graphs import Graph
-from engines.quantise import MOST, Range, Rounded, measured, quantise, shift, shift_balanced, suits, written
+from engines.quantise import (
+    MOST,
+    Range,
+    Rounded,
+    measured,
+    quantise,
+    quantise_asymmetric,
+    quantise_corrected,
+    suits,
+    written,
+)
 
 needs_onnx = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -79,7 +89,7 @@ def test_steps_are_of_what_came_in_and_what_can_not_be_measured_stays(net):
 
 
 @torch.no_grad()
-def test_shifted_steps_lie_where_numbers_come_in():
+def test_asymmetric_steps_lie_where_numbers_come_in():
     """Behind SiLU: half the error, and no range that is not used."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -89,7 +99,7 @@ def test_shifted_steps_lie_where_numbers_come_in():
     with measured(plain) as ranges:
         plain(x)
     assert -0.28 < ranges["1"].low < -0.2
-    assert quantise(nets[0], "int8", ranges) == shift(nets[1], ranges) == 1
+    assert quantise(nets[0], "int8", ranges) == quantise_asymmetric(nets[1], ranges) == 1
     errors = [float((net(x) - exact).pow(2).mean().sqrt()) for net in nets]
     assert 0.0 < errors[1] < 0.75 * errors[0]
     assert float((nets[1](10 * x) - plain(10 * x)).abs().max()) > 1.0, "what was not seen is held to the range"
@@ -109,7 +119,7 @@ def test_averages_that_rounding_moves_are_given_back():
 
     with measured(plain) as ranges:
         run(plain)
-    assert shift(nets[0], ranges) == shift_balanced(nets[1], ranges, lambda: run(nets[1])) == 3
+    assert quantise_asymmetric(nets[0], ranges) == quantise_corrected(nets[1], ranges, lambda: run(nets[1])) == 3
     wanted = torch.stack(run(plain)).mean((0, 1, 3, 4))
     moved, kept = (float((torch.stack(run(net)).mean((0, 1, 3, 4)) - wanted).abs().max()) for net in nets)
     assert kept < 0.35 * moved
@@ -130,7 +140,7 @@ def test_weights_leave_a_bit_free_where_sums_of_bytes_overflow(facts, most, monk
     net = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 32, 3))
     with measured(net) as ranges:
         net(X)
-    shift(net, ranges)
+    quantise_asymmetric(net, ranges)
     steps = net[1].layer.weight.flatten(1).abs().amax(1) / net[1].own
     assert torch.allclose(steps, torch.full_like(steps, most))
 
@@ -138,7 +148,7 @@ def test_weights_leave_a_bit_free_where_sums_of_bytes_overflow(facts, most, monk
 def test_what_saw_nothing_or_no_number_stays():
     for ranges in ({"1": Range(0.0, 0.0)}, {"1": Range(math.nan, math.nan)}, {"1": Range(-math.inf, 1.0)}):
         net = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 32, 3))
-        assert shift(net, ranges) == quantise(net, "int8", ranges) == 0
+        assert quantise_asymmetric(net, ranges) == quantise(net, "int8", ranges) == 0
     net = nn.Sequential(nn.SiLU(), nn.Conv2d(16, 32, 3))
     with measured(net) as ranges:
         for factor in (1.0, math.nan, 1.0):
