@@ -146,15 +146,11 @@ class OpenvinoEngine:
         self, folder: Path, build: Build, device: OpenvinoDevice, text: ClipText, size: tuple[int, int]
     ) -> dict[str, str]:
         """Of what paints windows of this size; where it is the picture's, of what leaves behind what they need."""
-        whole = size == (build.height, build.width)
         there = self._names(folder, replace(build, height=size[0], width=size[1]), device, text)
-        kind = "whole" if whole else "part"
-        named = {kind: name_of(FORMAT, kind, there["unet"])}
-        return (
-            named
-            if whole
-            else {**named, **{part: there[part] for part in ("encode", "encode_bytes", "decode") if part in there}}
-        )
+        if size == (build.height, build.width):
+            return {"whole": name_of(FORMAT, "whole", there["unet"])}
+        codec: dict[str, str] = {part: there[part] for part in ("encode", "encode_bytes", "decode") if part in there}
+        return {"part": name_of(FORMAT, "part", there["unet"]), **codec}
 
     def _made(self, device: OpenvinoDevice, names: dict[str, str], order: Order) -> Found:
         """The programs of these names, compiled now."""
